@@ -1,0 +1,173 @@
+//! Where a copy stands, and by which road it came.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+use crate::error::{Error, Result};
+
+/// One reign of one writer process; every start of a writer begins a new one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Epoch(pub u64);
+
+/// A random mark of an epoch: a restored database can repeat a number, never a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Tag(pub u64);
+
+/// The commit's place: counted without gaps inside its epoch and onward from the last one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The place after this one.
+    pub fn next(self) -> Version {
+        Version(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A hash over all history up to a commit. Equal chains mean equal histories.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Chain(pub u128);
+
+impl Chain {
+    /// The 16 bytes as they are stored: big-endian.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// From 16 stored bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Chain(u128::from_be_bytes(bytes))
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({self})")
+    }
+}
+
+/// Where a copy stands.
+///
+/// Its text form is `EPOCH.VERSION.CHAIN`; the digest does not travel in it, since histories are
+/// compared by chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Position {
+    /// The reign in which the last commit was made (or the epoch was taken).
+    pub epoch: Epoch,
+    /// The last commit.
+    pub version: Version,
+    /// The history up to it.
+    pub chain: Chain,
+    /// The sum over the rows after it.
+    pub digest: Digest,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.epoch, self.version, self.chain)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    /// Reads `EPOCH.VERSION.CHAIN`; the digest is left at zero.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::invalid("POSITION_INVALID", format!("{text:?} is not a position"))
+                .hint("a position reads EPOCH.VERSION.CHAIN: two decimal numbers and 32 hex digits")
+        };
+        let mut parts = text.split('.');
+        let (Some(epoch), Some(version), Some(chain), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad());
+        };
+        let decimal = |part: &str| -> Result<u64> {
+            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(bad());
+            }
+            part.parse().map_err(|_| bad())
+        };
+        if chain.len() != 32 || !chain.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        Ok(Position {
+            epoch: Epoch(decimal(epoch)?),
+            version: Version(decimal(version)?),
+            chain: Chain(u128::from_str_radix(chain, 16).map_err(|_| bad())?),
+            digest: Digest::default(),
+        })
+    }
+}
+
+/// One epoch of a lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageEntry {
+    /// The reign.
+    pub epoch: Epoch,
+    /// Its random mark.
+    pub tag: Tag,
+    /// The version its first commit has (or would have).
+    pub first: Version,
+}
+
+/// The epochs a copy has lived through, oldest first.
+///
+/// Two copies fork at the last entry they share, at the smaller of the two ends: one message, no
+/// search.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lineage(pub Vec<LineageEntry>);
+
+impl Lineage {
+    /// The current epoch.
+    pub fn last(&self) -> Option<&LineageEntry> {
+        self.0.last()
+    }
+
+    /// The epoch in which `version` was committed: the last whose first version is not above it.
+    pub fn at(&self, version: Version) -> Option<&LineageEntry> {
+        self.0.iter().rev().find(|entry| entry.first <= version)
+    }
+
+    /// The last version that two copies, at `mine` and `theirs`, can have in common.
+    ///
+    /// Both histories may still differ below it if one of them repeated a tag's numbers (a copy
+    /// that was restored and then written to behind Syncline's back): compare the chains there.
+    pub fn fork(&self, mine: Version, other: &Lineage, theirs: Version) -> Version {
+        let shared = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b).count();
+        let end = |lineage: &Lineage, head: Version| match lineage.0.get(shared) {
+            Some(next) => Version(next.first.0.saturating_sub(1)).min(head),
+            None => head,
+        };
+        if shared == 0 {
+            return Version(0);
+        }
+        end(self, mine).min(end(other, theirs))
+    }
+}
