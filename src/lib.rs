@@ -1,7 +1,10 @@
 //! Syncline keeps SQL tables in step: across processes, servers and datacenters.
 
+pub mod acknowledge;
 pub mod change;
+pub mod engine;
 pub mod error;
+pub mod store;
 
 #[cfg(feature = "planted")]
 mod planted;

@@ -1,0 +1,3 @@
+//! Where rows, log and position are kept.
+
+pub mod disk;
