@@ -1,4 +1,11 @@
 //! Time is passed in: nothing below the program's edge asks the operating system for it.
+//!
+//! So that a whole node can run in a simulation, and a test can let a day pass in no time.
+//!
+//! # What is left out
+//!
+//! Monotonic time: a wall clock may step back, and differences are then zero, never negative. No
+//! decision about safety may rest on one; epochs and chains carry that.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +23,7 @@ impl Timestamp {
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Timestamp;
     fn add(self, d: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(d.as_micros() as u64))
+        Timestamp(self.0.saturating_add(d.as_micros().try_into().unwrap_or(u64::MAX)))
     }
 }
 

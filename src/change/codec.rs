@@ -1,6 +1,22 @@
-//! The bytes of a commit: versioned, checksummed, drawn in `docs/formats.md`.
+//! The primitive parts of the format: numbers, bytes, text, values.
 //!
-//! Numbers of fixed size are big-endian; varints are LEB128, signed ones zigzag first.
+//! ```text
+//! fixed     u8, u32, u64, u128          big-endian
+//! varint    7 bits a byte, low first    LEB128, in its shortest form
+//! zigzag    (n << 1) ^ (n >> 63)        then varint: small negatives are small
+//! bytes     length varint │ bytes       text the same, and valid UTF-8
+//! value     0 │ 1 zigzag │ 2 bits u64 │ 3 text │ 4 bytes
+//! ```
+//!
+//! A decoder believes nothing: a length is compared with what is there before it is used, nothing is
+//! allocated for a number, and bytes that our encoder would not have written are refused. So whatever
+//! is read can be written again, to the same bytes.
+//!
+//! # What is left out
+//!
+//! Checksums, versions and compression: a [`Commit`](super::Commit)'s frame has the first two, the
+//! link does the third. Schema evolution: a new format is a new [`FORMAT`] number, and a reader that
+//! does not know it says so.
 
 use super::{ValueRef, value::real_bits};
 use crate::error::{Error, Result};
@@ -93,6 +109,11 @@ impl<'a> Decoder<'a> {
         Ok(self.take(1)?[0])
     }
 
+    /// A big-endian u32.
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes")))
+    }
+
     /// A big-endian u64.
     pub fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")))
@@ -108,6 +129,7 @@ impl<'a> Decoder<'a> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
+            // The tenth byte has room for one bit; a last byte of zero says nothing.
             if shift == 63 && byte > 1 || shift > 0 && byte == 0 {
                 return Err(malformed("a number is not in its shortest form"));
             }
@@ -136,6 +158,16 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| malformed("text is not UTF-8"))
     }
 
+    /// A real, normalised.
+    fn real(&mut self) -> Result<f64> {
+        let bits = self.u64()?;
+        let real = f64::from_bits(bits);
+        if real_bits(real) != bits {
+            return Err(malformed("a real is not normalised"));
+        }
+        Ok(real)
+    }
+
     /// A value with its tag.
     pub fn value(&mut self) -> Result<ValueRef<'a>> {
         let tag = self.u8()?;
@@ -147,7 +179,7 @@ impl<'a> Decoder<'a> {
         Ok(match tag {
             0 => ValueRef::Null,
             1 => ValueRef::Integer(self.zigzag()?),
-            2 => ValueRef::Real(f64::from_bits(self.u64()?)),
+            2 => ValueRef::Real(self.real()?),
             3 => ValueRef::Text(self.text()?),
             4 => ValueRef::Blob(self.bytes()?),
             _ => return Err(malformed("a value has an unknown tag")),

@@ -15,6 +15,7 @@
 //! Everything here is pure: no file, no clock, no socket. `docs/formats.md` draws each format byte
 //! by byte, so that anyone can recount a digest in another language.
 
+mod body;
 mod clock;
 mod codec;
 mod commit;
@@ -23,13 +24,14 @@ mod position;
 mod schema;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
+pub use body::{BodyReader, BodyWriter, Change, DeclaredTable, Image, Op, RequestId, RowChange};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use codec::{Decoder, Encoder, FORMAT};
-pub use commit::{
-    BodyReader, BodyWriter, Captured, ChainHasher, Change, Commit, DeclaredTable, Header, Image,
-    Object, ObjectKind, Op, RequestId, RowChange, SchemaStep,
-};
+pub use commit::{Captured, ChainHasher, Commit, Header};
 pub use digest::{DatabaseDigest, Digest, RowHasher, TableDigest};
 pub use position::{Chain, Epoch, Lineage, LineageEntry, Position, Tag, Version};
-pub use schema::{Column, Fingerprint, KeyKind, TableShape};
+pub use schema::{Column, Fingerprint, KeyKind, Object, ObjectKind, SchemaStep, TableShape};
 pub use value::{Value, ValueRef};

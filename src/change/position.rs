@@ -1,4 +1,23 @@
 //! Where a copy stands, and by which road it came.
+//!
+//! ```text
+//! version    1  2  3  4  5  6  7  8
+//! a          ├──── epoch 1 ────┤├─ 3 ─      lineage (1, tag, 1) (3, tag, 7)
+//! b          ├── epoch 1 ──┤├─ 2 ─          lineage (1, tag, 1) (2, tag, 5)
+//!                          ↑
+//!                       fork: 4             the smaller end of the last entry both have
+//! ```
+//!
+//! An epoch has one writer, so inside one epoch there is one history: two copies that both lived
+//! through it hold the same commits as far as both have got. It ends where the next one begins, which
+//! each copy's lineage says for itself.
+//!
+//! # What is left out
+//!
+//! A lineage is believed, and it proves nothing. A backup that is restored and then written to without
+//! taking an epoch repeats the tag, and the fork found here is then above the true one: the chains
+//! disagree there, and HEAL searches below. A digest does not travel in a position's text: it can
+//! return to an earlier value, so histories are never compared by it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -97,31 +116,19 @@ impl FromStr for Position {
     type Err = Error;
 
     /// Reads `EPOCH.VERSION.CHAIN`; the digest is left at zero.
+    ///
+    /// A position has one text: leading zeros, signs and capitals are refused.
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || {
+        let parse = || {
+            let mut parts = text.split('.');
+            let epoch = Epoch(parts.next()?.parse().ok()?);
+            let version = Version(parts.next()?.parse().ok()?);
+            let chain = Chain(u128::from_str_radix(parts.next()?, 16).ok()?);
+            Some(Position { epoch, version, chain, digest: Digest::default() })
+        };
+        parse().filter(|position: &Position| position.to_string() == text).ok_or_else(|| {
             Error::invalid("POSITION_INVALID", format!("{text:?} is not a position"))
                 .hint("a position reads EPOCH.VERSION.CHAIN: two decimal numbers and 32 hex digits")
-        };
-        let mut parts = text.split('.');
-        let (Some(epoch), Some(version), Some(chain), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(bad());
-        };
-        let decimal = |part: &str| -> Result<u64> {
-            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(bad());
-            }
-            part.parse().map_err(|_| bad())
-        };
-        if chain.len() != 32 || !chain.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        Ok(Position {
-            epoch: Epoch(decimal(epoch)?),
-            version: Version(decimal(version)?),
-            chain: Chain(u128::from_str_radix(chain, 16).map_err(|_| bad())?),
-            digest: Digest::default(),
         })
     }
 }
@@ -157,17 +164,17 @@ impl Lineage {
 
     /// The last version that two copies, at `mine` and `theirs`, can have in common.
     ///
-    /// Both histories may still differ below it if one of them repeated a tag's numbers (a copy
-    /// that was restored and then written to behind Syncline's back): compare the chains there.
+    /// Never below the true fork; above it only if a tag was repeated (a copy that was restored and
+    /// then written to behind Syncline's back): compare the chains there.
     pub fn fork(&self, mine: Version, other: &Lineage, theirs: Version) -> Version {
         let shared = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b).count();
+        if shared == 0 {
+            return Version(0);
+        }
         let end = |lineage: &Lineage, head: Version| match lineage.0.get(shared) {
             Some(next) => Version(next.first.0.saturating_sub(1)).min(head),
             None => head,
         };
-        if shared == 0 {
-            return Version(0);
-        }
         end(self, mine).min(end(other, theirs))
     }
 }

@@ -1,4 +1,19 @@
-//! The shape of a table, as far as rows and digests depend on it.
+//! Schema: the shape of a table, as far as rows and digests depend on it, and its differences.
+//!
+//! A shape is what `PRAGMA table_xinfo` and `PRAGMA table_list` report, and its fingerprint a hash of
+//! that: two copies with equal fingerprints read the same columns in the same order, whatever text
+//! made them. Which columns address a row ([`KeyKind`]) is found from the shape and from the index
+//! list; `docs/formats.md` gives the rule.
+//!
+//! A schema step is one difference of `sqlite_schema` between the beginning and the end of a
+//! statement. It holds both texts, so that it can be undone.
+//!
+//! # What is left out
+//!
+//! A fingerprint does not see defaults, CHECKs, collations, foreign keys, indexes, views nor
+//! triggers: none of them changes what a stored row reads as. They travel as schema steps, hence
+//! they are in the chain, and copies with equal chains have them alike. Nor does it see the one bit
+//! that the key rule takes from the index list (`INTEGER PRIMARY KEY DESC`).
 
 use std::fmt;
 
@@ -111,4 +126,71 @@ impl TableShape {
         encode(&mut buffer, ValueRef::Integer(self.strict.into()));
         Fingerprint(xxh3_128(&buffer))
     }
+}
+
+/// What an entry of `sqlite_schema` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A table, virtual ones included.
+    Table = 0,
+    /// An index.
+    Index = 1,
+    /// A view.
+    View = 2,
+    /// A trigger.
+    Trigger = 3,
+}
+
+impl ObjectKind {
+    /// As `sqlite_schema.type` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ObjectKind::Table => "table",
+            ObjectKind::Index => "index",
+            ObjectKind::View => "view",
+            ObjectKind::Trigger => "trigger",
+        }
+    }
+
+    /// From `sqlite_schema.type`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "table" => ObjectKind::Table,
+            "index" => ObjectKind::Index,
+            "view" => ObjectKind::View,
+            "trigger" => ObjectKind::Trigger,
+            _ => return None,
+        })
+    }
+}
+
+/// One entry of `sqlite_schema`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// The table it belongs to.
+    pub table: String,
+    /// The statement that makes it, as SQLite stores it.
+    pub sql: String,
+}
+
+/// One difference of `sqlite_schema`, never the client's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaStep {
+    /// An object came.
+    Create(Object),
+    /// An object went (a table: with its rows).
+    Drop(Object),
+    /// An object's name or text changed in place.
+    Alter {
+        /// As it was.
+        before: Object,
+        /// As it is.
+        after: Object,
+        /// The stored column that went with it: the only alteration that rewrites rows.
+        dropped_column: Option<String>,
+    },
 }

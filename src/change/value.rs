@@ -1,10 +1,18 @@
 //! Values: what a cell holds, on every engine.
+//!
+//! These are SQLite's five storage classes. Two values are equal if they are of one class and hold
+//! the same: the integer 1 is not the real 1.0, and no collation is asked. Reals are normalised
+//! wherever they are hashed, compared or written: `-0.0` is `0.0`, and there is one NaN (SQLite
+//! itself turns NaN into NULL on storing).
+//!
+//! # What is left out
+//!
+//! Dates, decimals, booleans, JSON: SQLite stores them as one of the five, and so do we. Text that
+//! is not UTF-8 fails the statement that brings it. An order between values: it would depend on a
+//! collation, and nothing here needs one.
 
 /// One cell. A store that cannot give back exactly what it was given refuses it.
-///
-/// Two reals are normalised wherever they are hashed or compared: `-0.0` is `0.0`, and there is
-/// one NaN (SQLite itself turns NaN into NULL on storing).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Value {
     /// SQL NULL.
     Null,
@@ -54,6 +62,12 @@ impl PartialEq for ValueRef<'_> {
             (ValueRef::Blob(a), ValueRef::Blob(b)) => a == b,
             _ => false,
         }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
     }
 }
 
