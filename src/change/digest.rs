@@ -124,6 +124,11 @@ impl RowHasher {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The row's hash.
     pub fn finish(&mut self) -> Digest {
         Digest(xxh3_128(&self.buffer[..self.significant]))

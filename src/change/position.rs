@@ -148,6 +148,8 @@ pub struct LineageEntry {
 ///
 /// Two copies fork at the last entry they share, at the smaller of the two ends: one message, no
 /// search.
+///
+/// Invariant: the first versions never fall; [`begin`](Self::begin) keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lineage(pub Vec<LineageEntry>);
 
@@ -155,6 +157,15 @@ impl Lineage {
     /// The current epoch.
     pub fn last(&self) -> Option<&LineageEntry> {
         self.0.last()
+    }
+
+    /// Takes an epoch.
+    ///
+    /// A copy that is behind may know of epochs that began beyond its head. They are not in the history
+    /// that goes on here: were they kept, a fork would be looked for above the true one.
+    pub fn begin(&mut self, entry: LineageEntry) {
+        self.0.retain(|known| known.first <= entry.first);
+        self.0.push(entry);
     }
 
     /// The epoch in which `version` was committed: the last whose first version is not above it.

@@ -3,6 +3,8 @@
 mod bodies;
 mod codec;
 mod commits;
+mod digests;
+mod lineages;
 mod positions;
 mod schemas;
 mod script;
