@@ -38,6 +38,7 @@
 
 pub mod acknowledge;
 pub mod change;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod store;
