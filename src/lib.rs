@@ -37,6 +37,7 @@
 //! [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
 
 pub mod acknowledge;
+pub mod api;
 pub mod change;
 pub mod config;
 pub mod engine;

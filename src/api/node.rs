@@ -1,0 +1,112 @@
+//! What every request can see of the node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio::sync::{Semaphore, watch};
+
+use super::connection::Connections;
+use super::guard::Guard;
+use super::server::{HttpLimits, Server, Stage};
+use crate::engine::Database;
+use crate::error::{Error, Result};
+
+/// Which listener a request came in on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// `listen`.
+    Clients,
+    /// `admin_listen`.
+    Operators,
+}
+
+/// A node as its handlers see it.
+pub(super) struct Node {
+    /// Its name, ready to be sent.
+    pub name: HeaderValue,
+    /// Where others reach it.
+    pub advertise: String,
+    /// Its databases by name.
+    pub databases: HashMap<String, Database>,
+    /// The one at the root.
+    pub default: Option<Database>,
+    /// Limits on HTTP.
+    pub limits: HttpLimits,
+    /// Who is let in.
+    pub guard: Guard,
+    /// Open connections.
+    pub connections: Connections,
+    /// KiB of large bodies that may still be buffered.
+    pub buffers: Arc<Semaphore>,
+    /// How far the server's life has got.
+    pub stage: watch::Receiver<Stage>,
+}
+
+impl Node {
+    /// The node that `server` describes.
+    pub fn new(server: Server, stage: watch::Receiver<Stage>) -> Result<Node> {
+        let name = HeaderValue::from_str(&server.node).map_err(|_| {
+            Error::invalid(
+                "NODE_NAME_INVALID",
+                format!("a node cannot be called {:?}", server.node),
+            )
+            .hint("use letters, digits, `_`, `-` and `.`")
+        })?;
+        let default = match &server.default {
+            Some(default) => Some(database(&server.databases, default)?.clone()),
+            None => None,
+        };
+        Ok(Node {
+            name,
+            guard: Guard::new(&server.advertise, &server.hosts, &server.origins),
+            advertise: server.advertise.trim_end_matches('/').to_owned(),
+            databases: server.databases,
+            default,
+            connections: Connections::new(server.limits.connections),
+            buffers: Arc::new(Semaphore::new(server.limits.buffers >> 10)),
+            limits: server.limits,
+            stage,
+        })
+    }
+
+    /// The database called `name`.
+    pub fn database(&self, name: &str) -> Result<&Database> {
+        database(&self.databases, name)
+    }
+
+    /// The database at the root.
+    pub fn default(&self) -> Result<&Database> {
+        self.default.as_ref().ok_or_else(|| {
+            Error::invalid("DATABASE_UNKNOWN", "no database of this node is the default one")
+                .hint(format!("name one in the path: {}", names(&self.databases)))
+        })
+    }
+
+    /// Expires what idles, until the server drains.
+    pub async fn keep_house(self: Arc<Self>) {
+        let mut stage = self.stage.clone();
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
+            }
+        }
+    }
+}
+
+fn database<'a>(databases: &'a HashMap<String, Database>, name: &str) -> Result<&'a Database> {
+    databases.get(name).ok_or_else(|| {
+        Error::invalid("DATABASE_UNKNOWN", format!("this node has no database {name:?}"))
+            .hint(format!("it has {}", names(databases)))
+    })
+}
+
+fn names(databases: &HashMap<String, Database>) -> String {
+    let mut names: Vec<_> = databases.keys().map(|name| format!("/{name}")).collect();
+    names.sort();
+    names.join(", ")
+}

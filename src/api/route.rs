@@ -1,0 +1,172 @@
+//! From a request to its handler: the guard first, panics caught, errors made answers.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::{FutureExt, StreamExt};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderValue, ORIGIN, UPGRADE, VARY,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+
+use super::connection::{Busy, Connection};
+use super::guard::Principal;
+use super::headers::NODE;
+use super::health;
+use super::node::{Door, Node};
+use super::reply::{self, Answer, Body, Response};
+use crate::error::{Error, Kind, Result};
+
+/// A request that was let in.
+pub(super) struct Call {
+    /// Its head.
+    pub head: Parts,
+    /// Its body, not yet read.
+    pub body: Incoming,
+    /// Who sent it.
+    pub principal: Principal,
+}
+
+/// Answers one request; a panic on the way is an answer too.
+pub(super) async fn answer(
+    node: Arc<Node>,
+    door: Door,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> std::result::Result<Response, Infallible> {
+    let busy = connection.busy();
+    let origin = request.headers().get(ORIGIN).cloned();
+    let handled = AssertUnwindSafe(handle(&node, door, connection.local, request)).catch_unwind();
+    let answer = handled.await.unwrap_or_else(|_| Err(panicked()));
+    let mut response = answer.unwrap_or_else(|error| reply::error(&error));
+    response.headers_mut().insert(NODE, node.name.clone());
+    if let Some(origin) = origin.filter(|origin| node.guard.listed(origin)) {
+        allow_origin(&mut response, origin);
+    }
+    Ok(keep_busy(response, busy))
+}
+
+/// A connection is busy until its stream of pieces ends.
+fn keep_busy(response: Response, busy: Busy) -> Response {
+    response.map(|body| match body {
+        Body::Full(bytes) => Body::Full(bytes),
+        Body::Stream(pieces) => Body::Stream(
+            pieces
+                .map(move |piece| {
+                    let _ = &busy;
+                    piece
+                })
+                .boxed(),
+        ),
+    })
+}
+
+fn panicked() -> Error {
+    tracing::error!("a request handler panicked; the node goes on");
+    Error::new(Kind::Unknown, "INTERNAL", "this request met a bug in Syncline")
+        .hint("the node's log has the details; please report it")
+}
+
+async fn handle(
+    node: &Arc<Node>,
+    door: Door,
+    local: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Answer {
+    let (head, body) = request.into_parts();
+    let principal = node.guard.admit(&head, local)?;
+    let call = Call { head, body, principal };
+    if call.head.method == Method::OPTIONS {
+        return Ok(reply::full(StatusCode::NO_CONTENT, "text/plain", ""));
+    }
+    match door {
+        Door::Clients => for_clients(node, call).await,
+        Door::Operators => for_operators(node, call).await,
+    }
+}
+
+/// The segments of a path, empty ones left out (some clients join with two slashes).
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
+async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
+    let path = call.head.uri.path().to_owned();
+    match segments(&path).as_slice() {
+        ["health" | "ready" | "version"] => health::answer(node, &call.head),
+        ["v1", "databases", name, "position"] => {
+            only(&call.head, Method::GET)?;
+            health::position(node.database(name)?)
+        }
+        [name, rest @ ..] if node.databases.contains_key(*name) => unspoken(&call.head, rest),
+        rest => unspoken(&call.head, rest),
+    }
+}
+
+async fn for_operators(node: &Arc<Node>, call: Call) -> Answer {
+    let path = call.head.uri.path().to_owned();
+    match segments(&path).as_slice() {
+        ["health" | "ready" | "version"] => health::answer(node, &call.head),
+        _ => Err(reply::not_found(&path)),
+    }
+}
+
+/// Refuses other methods than `method` (a HEAD counts as a GET).
+pub(super) fn only(head: &Parts, method: Method) -> Result<()> {
+    if head.method == method || head.method == Method::HEAD && method == Method::GET {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "METHOD_NOT_ALLOWED",
+        format!("{} takes {method}, not {}", head.uri.path(), head.method),
+    ))
+}
+
+/// Protocols of the same SDKs that are not spoken here get a sentence.
+fn unspoken(head: &Parts, path: &[&str]) -> Answer {
+    let grpc = head
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let embedded = ["sync", "info", "export", "pull-updates"];
+    if grpc || path.first().is_some_and(|first| embedded.contains(first)) {
+        return Err(reply::not_implemented(
+            "embedded replicas and sync modes of the libSQL SDKs are another protocol, not spoken here",
+            "use the SDK in remote mode: give it this node's http:// address and no sync URL",
+        ));
+    }
+    if head.headers.contains_key(UPGRADE) {
+        return Err(reply::not_implemented(
+            "this version of Syncline does not speak the WebSocket form of the protocol",
+            "write http:// in place of ws:// or libsql://",
+        ));
+    }
+    match path {
+        ["v3", "cursor"] => Err(reply::not_implemented(
+            "this version of Syncline has no cursors",
+            "send the statement to /v3/pipeline",
+        )),
+        ["v1", "execute" | "batch"] => Err(reply::not_implemented(
+            "this version of Syncline does not speak the stateless form of the protocol",
+            "send the statements to /v2/pipeline",
+        )),
+        _ => Err(reply::not_found(head.uri.path())),
+    }
+}
+
+fn allow_origin(response: &mut Response, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    let allowed = "content-type, authorization, idempotency-key, syncline-read, \
+                   syncline-acknowledge, syncline-timeout";
+    let exposed = "syncline-receipt, syncline-position, syncline-node, syncline-stale-ms";
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    headers.insert(VARY, HeaderValue::from_static("origin"));
+}
