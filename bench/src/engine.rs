@@ -1,0 +1,324 @@
+//! Concurrent durable single-row writers in one process.
+//!
+//! The baseline commits the same rows in groups that form the same way, with the same hand-off
+//! (a queue, one writing thread, a oneshot for each answer), but without savepoints, capture, log
+//! and digest: what is missing to 1 is what Syncline costs. One writer alone is compared with a
+//! plain loop, which has no hand-off at all.
+//!
+//! Clients are threads that park, as a threaded program has them, and (where asked) tasks of one
+//! thread, as an asynchronous program has them: the second leaves more of the machine to the
+//! database, so it shows the database's own costs more sharply.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+
+use crate::block::block_on;
+use crate::table::{Latencies, Row, median, per_second};
+use crate::workload::{self, Writer};
+use crate::{Result, Settings, plain};
+
+/// Which measurements to take.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Concurrent clients.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
+    clients: Vec<usize>,
+    /// Clients as threads, as tasks, or both.
+    #[arg(long, value_delimiter = ',', default_values = ["threads", "tasks"])]
+    drive: Vec<Drive>,
+}
+
+/// What a client is.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+enum Drive {
+    /// A thread that parks while it waits.
+    Threads,
+    /// A task; all of them share one thread.
+    Tasks,
+}
+
+impl Drive {
+    fn as_str(self) -> &'static str {
+        match self {
+            Drive::Threads => "threads",
+            Drive::Tasks => "tasks",
+        }
+    }
+}
+
+/// A client that inserts one row and waits until it is durable.
+trait Insert: Send + 'static {
+    fn insert(&mut self) -> impl Future<Output = Result<i64>> + Send;
+}
+
+impl Insert for Writer {
+    fn insert(&mut self) -> impl Future<Output = Result<i64>> + Send {
+        Writer::insert(self)
+    }
+}
+
+impl Insert for plain::Client {
+    fn insert(&mut self) -> impl Future<Output = Result<i64>> + Send {
+        plain::Client::insert(self)
+    }
+}
+
+/// One measurement.
+#[derive(Default)]
+struct Sample {
+    rate: f64,
+    latencies: Latencies,
+    groups: Vec<u64>,
+}
+
+/// The `engine` command.
+pub fn run(settings: &Settings, args: &Args) -> Result<()> {
+    let groups = GroupSizes::install()?;
+    for &clients in &args.clients {
+        if clients == 1 {
+            alone(settings, &groups)?;
+            continue;
+        }
+        for &drive in &args.drive {
+            concurrent(settings, &groups, clients, drive)?;
+        }
+    }
+    Ok(())
+}
+
+/// One writer against a plain loop.
+fn alone(settings: &Settings, groups: &GroupSizes) -> Result<()> {
+    let (mut ours, mut base) = (Vec::new(), Vec::new());
+    for _ in 0..settings.runs {
+        ours.push(measure_ours(settings, groups, 1, Drive::Threads)?);
+        base.push(plain_loop(settings)?);
+    }
+    let what = format!("engine: 1 writer, {}", settings.sync_label());
+    publish(settings, what, "plain loop", ours, base, "≥ 0.90")
+}
+
+/// Many writers against the dumb group committer.
+fn concurrent(
+    settings: &Settings,
+    groups: &GroupSizes,
+    clients: usize,
+    drive: Drive,
+) -> Result<()> {
+    let (mut ours, mut base) = (Vec::new(), Vec::new());
+    for _ in 0..settings.runs {
+        ours.push(measure_ours(settings, groups, clients, drive)?);
+        base.push(measure_plain(settings, clients, drive)?);
+    }
+    let label = settings.sync_label();
+    let what = format!("engine: {clients} writers ({}), {label}", drive.as_str());
+    publish(settings, what, "plain groups", ours, base, "≥ 0.75")
+}
+
+fn publish(
+    settings: &Settings,
+    what: String,
+    baseline: &str,
+    mut ours: Vec<Sample>,
+    mut base: Vec<Sample>,
+    asked: &str,
+) -> Result<()> {
+    let rate = |samples: &[Sample]| median(&samples.iter().map(|s| s.rate).collect::<Vec<_>>());
+    let (our_rate, base_rate) = (rate(&ours), rate(&base));
+    let mut latencies = pooled(&mut ours);
+    let tail = latencies.quantile(0.999) / latencies.quantile(0.5).max(1e-9);
+    println!("{what}: groups of ours {}", histogram(&ours));
+    println!("{what}: groups of {baseline} {}", histogram(&base));
+    println!("{what}: latency of {baseline} {}", pooled(&mut base).summary());
+    let row = Row {
+        what,
+        ours: per_second(our_rate),
+        baseline: format!("{} {baseline}", per_second(base_rate)),
+        ratio: Some(our_rate / base_rate),
+        asked: asked.into(),
+        notes: format!(
+            "groups {} (baseline {}); {}; p99.9/p50 {tail:.1}",
+            typical_group(&ours),
+            typical_group(&base),
+            latencies.summary(),
+        ),
+    };
+    row.publish(settings)
+}
+
+fn pooled(samples: &mut [Sample]) -> Latencies {
+    let mut all = Latencies::default();
+    samples.iter().for_each(|sample| all.merge(&sample.latencies));
+    all
+}
+
+fn measure_ours(
+    settings: &Settings,
+    groups: &GroupSizes,
+    clients: usize,
+    drive: Drive,
+) -> Result<Sample> {
+    let dir = settings.fresh_dir()?;
+    let db = workload::open_writer(dir.path())?;
+    groups.take();
+    let writers = (0..clients).map(|client| Writer::new(&db, client as i64)).collect();
+    let mut sample = drive_clients(writers, settings.duration(), drive)?;
+    sample.groups = groups.take();
+    db.close();
+    Ok(sample)
+}
+
+fn measure_plain(settings: &Settings, clients: usize, drive: Drive) -> Result<Sample> {
+    let dir = settings.fresh_dir()?;
+    let committer = plain::Committer::open(dir.path())?;
+    let inserters = (0..clients).map(|client| committer.client(client as i64)).collect();
+    let mut sample = drive_clients(inserters, settings.duration(), drive)?;
+    sample.groups = committer.finish()?;
+    Ok(sample)
+}
+
+fn plain_loop(settings: &Settings) -> Result<Sample> {
+    let dir = settings.fresh_dir()?;
+    let db = plain::open(&dir.path().join("plain.db"))?;
+    let mut insert = db.prepare(workload::INSERT)?;
+    let mut latencies = Latencies::default();
+    let started = Instant::now();
+    while started.elapsed() < settings.duration() {
+        let begun = Instant::now();
+        insert.execute(rusqlite::params![0, workload::BODY])?;
+        latencies.record(begun.elapsed());
+    }
+    let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
+    Ok(Sample { rate, latencies, groups: Vec::new() })
+}
+
+fn drive_clients<C: Insert>(clients: Vec<C>, duration: Duration, drive: Drive) -> Result<Sample> {
+    match drive {
+        Drive::Threads => drive_threads(clients, duration),
+        Drive::Tasks => drive_tasks(clients, duration),
+    }
+}
+
+/// Inserts until the time is over.
+async fn insert_until<C: Insert>(mut client: C, deadline: Instant) -> Result<Latencies> {
+    let mut latencies = Latencies::default();
+    loop {
+        let begun = Instant::now();
+        if begun >= deadline {
+            return Ok(latencies);
+        }
+        client.insert().await?;
+        latencies.record(begun.elapsed());
+    }
+}
+
+fn drive_threads<C: Insert>(clients: Vec<C>, duration: Duration) -> Result<Sample> {
+    let started = Instant::now();
+    let deadline = started + duration;
+    let spawn = |client| {
+        let body = move || block_on(insert_until(client, deadline));
+        std::thread::Builder::new().stack_size(256 << 10).spawn(body)
+    };
+    let threads = clients.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
+    let mut latencies = Latencies::default();
+    for thread in threads {
+        latencies.merge(&thread.join().map_err(|_| "a client panicked")??);
+    }
+    let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
+    Ok(Sample { rate, latencies, groups: Vec::new() })
+}
+
+fn drive_tasks<C: Insert>(clients: Vec<C>, duration: Duration) -> Result<Sample> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let started = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for client in clients {
+            tasks.spawn(insert_until(client, started + duration));
+        }
+        let mut latencies = Latencies::default();
+        while let Some(done) = tasks.join_next().await {
+            latencies.merge(&done??);
+        }
+        let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
+        Ok(Sample { rate, latencies, groups: Vec::new() })
+    })
+}
+
+/// The median group, weighed by members: the group that a typical write was in.
+fn typical_group(samples: &[Sample]) -> String {
+    let mut sizes: Vec<u64> = samples.iter().flat_map(|s| s.groups.iter().copied()).collect();
+    sizes.sort_unstable();
+    let half = sizes.iter().sum::<u64>() / 2;
+    let mut members = 0;
+    for size in &sizes {
+        members += size;
+        if members >= half {
+            return size.to_string();
+        }
+    }
+    "–".into()
+}
+
+/// Groups by size, in powers of two, with the share of writes that each bucket carried.
+fn histogram(samples: &[Sample]) -> String {
+    let mut buckets = [(0u64, 0u64); 20];
+    for size in samples.iter().flat_map(|s| s.groups.iter().copied()).filter(|&size| size > 0) {
+        let bucket = &mut buckets[(size.ilog2() as usize).min(19)];
+        *bucket = (bucket.0 + 1, bucket.1 + size);
+    }
+    let all: u64 = buckets.iter().map(|b| b.1).sum();
+    let line = |(i, (groups, members)): (usize, &(u64, u64))| {
+        let share = 100.0 * *members as f64 / all.max(1) as f64;
+        format!("{}-{}: {groups} ({share:.0} %)", 1 << i, (2u64 << i) - 1)
+    };
+    let filled = buckets.iter().enumerate().filter(|(_, b)| b.0 > 0);
+    filled.map(line).collect::<Vec<_>>().join(", ")
+}
+
+/// Listens to the metric `syncline_group_size`, so that no second way of counting is needed.
+#[derive(Clone, Default)]
+struct GroupSizes(Arc<Mutex<Vec<u64>>>);
+
+impl GroupSizes {
+    fn install() -> Result<Self> {
+        let sizes = GroupSizes::default();
+        metrics::set_global_recorder(sizes.clone()).map_err(|e| e.to_string())?;
+        Ok(sizes)
+    }
+
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut self.0.lock().expect("no one panics with it"))
+    }
+}
+
+impl HistogramFn for GroupSizes {
+    fn record(&self, value: f64) {
+        self.0.lock().expect("no one panics with it").push(value as u64);
+    }
+}
+
+impl Recorder for GroupSizes {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        match key.name() {
+            "syncline_group_size" => Histogram::from_arc(Arc::new(self.clone())),
+            _ => Histogram::noop(),
+        }
+    }
+}
