@@ -11,7 +11,15 @@
 //!   after a crash [ S ] [S|N] [S|M|N|torn] [ S ] [-|N]  one coin a sector
 //! ```
 //!
-//! The length is a coin of its own: as synced, as written, or in between. A sync drops the images.
+//! The length of a file that grew is a coin of its own: as synced, as written, or in between. Cutting
+//! a file short is one change of its inode, as file systems with a journal do it: after a crash all of
+//! it happened, or the part that was cut off is back. SQLite relies on that where truncating the
+//! journal is the commit.
+//!
+//! A torn sector is new up to some byte and old after it, or the other way around, or rubbish as a
+//! whole: bytes that were synced, but share their sector with bytes that were not, are gone too.
+//!
+//! A successful sync drops the images.
 //! A sync that *fails* does what Linux does (fsync, 2018): the pages are taken for clean, so a later
 //! sync that succeeds says nothing about them. Only writing a sector again makes it syncable.
 
@@ -164,6 +172,17 @@ pub(super) struct Contents {
 struct Unsynced {
     len: u64,
     sectors: BTreeMap<u64, Sector>,
+    /// The last cut, if not synced. A second one makes the first durable.
+    cut: Option<Box<Cut>>,
+}
+
+/// A file as it was before it was cut short.
+#[derive(Clone)]
+struct Cut {
+    /// The first sector that went as a whole.
+    from: u64,
+    /// With the unsynced sectors from there on only.
+    before: Contents,
 }
 
 #[derive(Clone)]
@@ -208,7 +227,8 @@ impl Contents {
 
     fn write(&mut self, bytes: &[u8], offset: u64) {
         let end = offset + bytes.len() as u64;
-        self.remember(offset.min(self.len), end);
+        // Not the gap that a write past the end leaves: its zeros are nobody's writing.
+        self.remember(offset, end);
         if end > self.len {
             self.resize_chunks(end);
             self.len = end;
@@ -225,13 +245,29 @@ impl Contents {
     }
 
     fn set_len(&mut self, len: u64) {
-        self.remember(len.min(self.len), len.max(self.len));
+        if len < self.len {
+            self.cut(len);
+        }
         self.resize_chunks(len);
         let tail = (len % CHUNK as u64) as usize;
         if len < self.len && tail > 0 {
             Arc::make_mut(self.chunks.last_mut().expect("len > 0"))[tail..].fill(0);
         }
         self.len = len;
+    }
+
+    /// Keeps what is about to be cut off.
+    fn cut(&mut self, len: u64) {
+        let from = len.div_ceil(SECTOR as u64);
+        // The sector that `len` divides stays, with zeros written behind the end.
+        self.remember(len, (from * SECTOR as u64).min(self.len));
+        let Some(mut unsynced) = self.unsynced.take() else { return };
+        let gone = unsynced.sectors.split_off(&from);
+        let tail = Unsynced { len: unsynced.len, sectors: gone, cut: None };
+        let before = Contents { unsynced: Some(tail), chunks: self.chunks.clone(), len: self.len };
+        unsynced.cut = Some(Box::new(Cut { from, before }));
+        unsynced.len = unsynced.len.min(len);
+        self.unsynced = Some(unsynced);
     }
 
     fn resize_chunks(&mut self, len: u64) {
@@ -257,6 +293,7 @@ impl Contents {
         if let Some(unsynced) = &mut self.unsynced {
             unsynced.len = self.len;
             unsynced.sectors.retain(|_, sector| sector.passed_over);
+            unsynced.cut = None;
         }
     }
 
@@ -267,18 +304,60 @@ impl Contents {
     }
 
     fn survivor(&self, chance: &mut Chance) -> Contents {
-        let Some(unsynced) = &self.unsynced else { return self.clone() };
-        // How many quarters the drive happened to have written. Each end has a turn of its own:
-        // nothing at all, and everything.
-        let kept = chance.below(5);
+        if self.unsynced.is_none() {
+            return self.clone();
+        }
+        let kept = Kept::draw(chance);
+        let mut after = self.survivor_of(kept, chance);
+        after.unsynced = Some(Unsynced { len: after.len, ..Unsynced::default() });
+        after
+    }
+
+    fn survivor_of(&self, kept: Kept, chance: &mut Chance) -> Contents {
         let mut after = Contents { chunks: self.chunks.clone(), len: self.len, unsynced: None };
-        for (&index, sector) in &unsynced.sectors {
+        let Some(unsynced) = &self.unsynced else { return after };
+        let mut len = kept.len(unsynced.len, self.len, chance);
+        let mut lost_from = u64::MAX;
+        if let Some(cut) = unsynced.cut.as_ref().filter(|_| !kept.keeps(chance)) {
+            after = cut.before.survivor_of(kept, chance);
+            (len, lost_from) = (after.len, cut.from);
+        }
+        for (&index, sector) in unsynced.sectors.range(..lost_from) {
             let image = sector.survivor(&self.image(index), kept, chance);
             after.write(&image, index * SECTOR as u64);
         }
-        after.set_len(surviving_len(unsynced.len, self.len, kept, chance));
-        after.unsynced = Some(Unsynced { len: after.len, sectors: BTreeMap::new() });
+        after.set_len(len);
         after
+    }
+}
+
+/// How much of what was not synced a drive happened to have written: so many quarters. Each end has
+/// a turn of its own, nothing at all and everything, where no coin is thrown.
+#[derive(Clone, Copy)]
+struct Kept(u64);
+
+impl Kept {
+    fn draw(chance: &mut Chance) -> Kept {
+        Kept(chance.below(5))
+    }
+
+    fn keeps(self, chance: &mut Chance) -> bool {
+        chance.below(4) < self.0
+    }
+
+    fn tears(self, chance: &mut Chance) -> bool {
+        (1..4).contains(&self.0) && chance.below(8) == 0
+    }
+
+    /// Of a file that grew from `synced` to `now`.
+    fn len(self, synced: u64, now: u64, chance: &mut Chance) -> u64 {
+        match (self.0, chance.below(3)) {
+            (0, _) => synced,
+            (4, _) => now,
+            (_, 0) => synced,
+            (_, 1) => now,
+            _ => synced + chance.below(now.saturating_sub(synced) + 1),
+        }
     }
 }
 
@@ -295,13 +374,12 @@ impl Unsynced {
 }
 
 impl Sector {
-    fn survivor(&self, now: &Image, kept: u64, chance: &mut Chance) -> Image {
-        let coin = chance.below(4);
-        if (1..4).contains(&kept) && chance.below(8) == 0 {
+    fn survivor(&self, now: &Image, kept: Kept, chance: &mut Chance) -> Image {
+        if kept.tears(chance) {
             torn(&self.before[0], now, chance)
-        } else if coin < kept {
+        } else if kept.keeps(chance) {
             *now
-        } else if kept == 0 {
+        } else if kept.0 == 0 {
             self.before[0]
         } else {
             self.before[chance.below(self.before.len() as u64) as usize]
@@ -309,27 +387,14 @@ impl Sector {
     }
 }
 
-/// Old up to some byte and new after it, or the other way around; one time in four with rubbish
-/// in between, as drives leave whose sectors are not powersafe.
 fn torn(old: &Image, new: &Image, chance: &mut Chance) -> Image {
-    let (mut image, other) = if chance.below(2) == 0 { (*old, new) } else { (*new, old) };
     let seam = chance.below(SECTOR as u64) as usize;
-    image[seam..].copy_from_slice(&other[seam..]);
-    if chance.below(4) == 0 {
-        let end = SECTOR.min(seam + 1 + chance.below(64) as usize);
-        image[seam..end].fill_with(|| chance.below(256) as u8);
-    }
+    let (start, end) = match chance.below(4) {
+        0 => (old, new),
+        1 => (new, old),
+        _ => return std::array::from_fn(|_| chance.below(256) as u8),
+    };
+    let mut image = *start;
+    image[seam..].copy_from_slice(&end[seam..]);
     image
-}
-
-fn surviving_len(synced: u64, now: u64, kept: u64, chance: &mut Chance) -> u64 {
-    match kept {
-        0 => synced,
-        4 => now,
-        _ => match chance.below(3) {
-            0 => synced,
-            1 => now,
-            _ => synced.min(now) + chance.below(synced.abs_diff(now) + 1),
-        },
-    }
 }

@@ -1,6 +1,9 @@
 //! What SQLite does on this disk, alone and in a crowd, and what is left after a crash.
 
+mod bytes;
+mod crash;
 mod crowd;
+mod trouble;
 
 use rusqlite::{Connection, OpenFlags};
 
