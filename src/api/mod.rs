@@ -30,10 +30,13 @@
 //! Cursors, the WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; TLS and
 //! authentication, whose place is [`guard`]; compression.
 
+mod body;
 mod connection;
+mod forward;
 mod guard;
 mod headers;
 mod health;
+mod hrana;
 mod node;
 mod reply;
 mod route;

@@ -8,7 +8,9 @@ use hyper::header::HeaderValue;
 use tokio::sync::{Semaphore, watch};
 
 use super::connection::Connections;
+use super::forward::Forwarder;
 use super::guard::Guard;
+use super::hrana::Streams;
 use super::server::{HttpLimits, Server, Stage};
 use crate::engine::Database;
 use crate::error::{Error, Result};
@@ -40,6 +42,10 @@ pub(super) struct Node {
     pub connections: Connections,
     /// KiB of large bodies that may still be buffered.
     pub buffers: Arc<Semaphore>,
+    /// Streams that outlive their request.
+    pub streams: Arc<Streams>,
+    /// The way to writers.
+    pub forwarder: Forwarder,
     /// How far the server's life has got.
     pub stage: watch::Receiver<Stage>,
 }
@@ -59,13 +65,15 @@ impl Node {
             None => None,
         };
         Ok(Node {
-            name,
             guard: Guard::new(&server.advertise, &server.hosts, &server.origins),
             advertise: server.advertise.trim_end_matches('/').to_owned(),
             databases: server.databases,
             default,
             connections: Connections::new(server.limits.connections),
             buffers: Arc::new(Semaphore::new(server.limits.buffers >> 10)),
+            streams: Arc::new(Streams::new(server.limits.streams, server.limits.stream_idle)),
+            forwarder: Forwarder::new(name.clone()),
+            name,
             limits: server.limits,
             stage,
         })
@@ -91,7 +99,7 @@ impl Node {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = tick.tick() => {}
+                now = tick.tick() => self.streams.expire(now.into_std()),
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
         }

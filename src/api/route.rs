@@ -17,9 +17,10 @@ use hyper::{Method, Request, StatusCode};
 use super::connection::{Busy, Connection};
 use super::guard::Principal;
 use super::headers::NODE;
-use super::health;
 use super::node::{Door, Node};
 use super::reply::{self, Answer, Body, Response};
+use super::{health, hrana};
+use crate::engine::Database;
 use crate::error::{Error, Kind, Result};
 
 /// A request that was let in.
@@ -96,8 +97,18 @@ fn segments(path: &str) -> Vec<&str> {
 }
 
 async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
-    let path = call.head.uri.path().to_owned();
+    let path = call.head.uri.path();
+    // Nearly all requests: no need to take the path apart.
+    if (path == "/v2/pipeline" || path == "/v3/pipeline") && call.head.method == Method::POST {
+        return hrana::answer(node, node.default()?, call).await;
+    }
+    let path = path.to_owned();
     match segments(&path).as_slice() {
+        [] | ["v2" | "v3"] if call.head.method == Method::GET => greet(&call.head),
+        ["v2" | "v3", "pipeline"] => {
+            only(&call.head, Method::POST)?;
+            hrana::answer(node, node.default()?, call).await
+        }
         ["health" | "ready" | "version"] => health::answer(node, &call.head),
         ["v1", "databases", name, "position"] => {
             only(&call.head, Method::GET)?;
@@ -106,6 +117,30 @@ async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
         [name, rest @ ..] if node.databases.contains_key(*name) => unspoken(&call.head, rest),
         rest => unspoken(&call.head, rest),
     }
+}
+
+/// Below `/DATABASE/`.
+async fn for_database(node: &Arc<Node>, database: &Database, rest: &[&str], call: Call) -> Answer {
+    match rest {
+        [] | ["v2" | "v3"] if call.head.method == Method::GET => greet(&call.head),
+        ["v2" | "v3", "pipeline"] => {
+            only(&call.head, Method::POST)?;
+            hrana::answer(node, database, call).await
+        }
+        rest => unspoken(&call.head, rest),
+    }
+}
+
+/// A client asks whether a version of the protocol is spoken.
+fn greet(head: &Parts) -> Answer {
+    if head.headers.contains_key(UPGRADE) {
+        return unspoken(head, &[]);
+    }
+    Ok(reply::full(
+        StatusCode::OK,
+        "text/plain",
+        "Syncline: SQL at /v2/pipeline and /v3/pipeline\n",
+    ))
 }
 
 async fn for_operators(node: &Arc<Node>, call: Call) -> Answer {

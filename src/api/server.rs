@@ -166,6 +166,7 @@ impl Server {
         }
         stage.send_replace(Stage::Ended);
         node.connections.call_all();
+        node.streams.clear();
         let _ = tokio::time::timeout(drain, answered.recv()).await;
         Ok(())
     }

@@ -82,6 +82,10 @@ impl Database {
     pub fn status(&self) -> Status {
         todo!()
     }
+    /// How old this copy may be; zero at a writer. Cheap: it is asked with every answer.
+    pub fn stale(&self) -> Duration {
+        todo!()
+    }
     /// Where writes go, if not here.
     pub fn writer_url(&self) -> Option<String> {
         todo!()
@@ -97,6 +101,10 @@ impl Database {
     /// The commits after `position`, at most about `bytes` of them (at least one if there is one), or
     /// `DIVERGED` (with the latest common position in the message) or `COMPACTED`. Blocks on storage.
     pub fn changes_after(&self, _position: Position, _bytes: usize) -> Result<Vec<Commit>> {
+        todo!()
+    }
+    /// The schema's objects, and the position at which they were read. Blocks on storage.
+    pub fn schema(&self) -> Result<(Position, Vec<crate::change::Object>)> {
         todo!()
     }
     /// The body of a commit, wherever it lies, in parts (one if it is small): `each` gets the bytes.

@@ -53,6 +53,12 @@ impl Session {
         todo!()
     }
 
+    /// The statements that give a new stream this one's settings and options (none, if they are the
+    /// default ones): run first where a forwarded stream goes on.
+    pub fn settings(&self) -> Vec<String> {
+        todo!()
+    }
+
     /// Whether the stream is in no transaction.
     pub fn is_autocommit(&self) -> bool {
         todo!()
