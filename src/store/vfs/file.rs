@@ -19,8 +19,7 @@
 //! A torn sector is new up to some byte and old after it, or the other way around, or rubbish as a
 //! whole: bytes that were synced, but share their sector with bytes that were not, are gone too.
 //!
-//! A successful sync drops the images.
-//! A sync that *fails* does what Linux does (fsync, 2018): the pages are taken for clean, so a later
+//! A sync that succeeds drops the images. One that *fails* does what Linux does (fsync, 2018): the pages are taken for clean, so a later
 //! sync that succeeds says nothing about them. Only writing a sector again makes it syncable.
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use super::volume::Volume;
 /// Used by one thread at a time: SQLite holds the connection's mutex during every call.
 pub(super) struct Handle {
     pub(super) volume: Arc<Volume>,
-    /// `PRAGMA`-like bit of SQLite's: keep the WAL when the last connection closes.
+    /// `SQLITE_FCNTL_PERSIST_WAL`: the WAL stays when the last connection closes.
     pub(super) persist_wal: bool,
     file: Arc<File>,
     /// Empty for a file without one.

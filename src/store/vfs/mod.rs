@@ -34,7 +34,7 @@
 //!
 //! A disk made by [`MemoryDisk::power_loss`] remembers, sector by sector, what was there before the
 //! last sync. [`MemoryDisk::crash`] then decides by a seed what each unsynced sector becomes (kept,
-//! lost, half of each, rubbish at the seam), and gives that as a new disk; the old one is frozen, so
+//! lost, half of each, rubbish), and gives that as a new disk; the old one is frozen, so
 //! that threads of the "process" that died can change nothing any more. It promises SQLite no more
 //! than it holds: no powersafe overwrite, no order of writes, 512-byte sectors.
 //!
@@ -164,6 +164,9 @@ impl MemoryDisk {
 
     /// Puts another file in this place, as a restore does that renames: a new identity, synced.
     /// Connections that have the old one open keep it.
+    ///
+    /// Like [`MemoryDisk::copy_over`] the hand of another: no fault strikes it, no frozen disk stops
+    /// it, and it counts as no operation.
     pub fn replace(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.volume.replace(&name_of(path.as_ref()), bytes);
     }

@@ -158,3 +158,35 @@ fn a_path_has_one_spelling() {
     let long = "x".repeat(2000);
     assert!(Connection::open_with_flags_and_vfs(&long, flags, disk.vfs()).is_err());
 }
+
+/// `sqlite3_file_control` on the main database, for the controls that answer in an `int`.
+fn control(connection: &Connection, op: i32, mut value: i32) -> i32 {
+    // SAFETY: an open connection, and an `int` where these controls want one.
+    let code = unsafe {
+        let value: *mut i32 = &raw mut value;
+        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), op, value.cast())
+    };
+    assert_eq!(code, ffi::SQLITE_OK);
+    value
+}
+
+#[test]
+fn file_controls_answer_for_the_disk() {
+    for (disk, powersafe) in [(MemoryDisk::new(), 1), (MemoryDisk::power_loss(), 0)] {
+        let connection = database(&disk);
+        assert_eq!(control(&connection, ffi::SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1), powersafe);
+        assert_eq!(control(&connection, ffi::SQLITE_FCNTL_LOCKSTATE, -1), 1, "shared, in WAL");
+        assert_eq!(control(&connection, ffi::SQLITE_FCNTL_PERSIST_WAL, -1), 0);
+        control(&connection, ffi::SQLITE_FCNTL_PERSIST_WAL, 1);
+        assert_eq!(control(&connection, ffi::SQLITE_FCNTL_PERSIST_WAL, -1), 1);
+        drop(connection);
+        assert_eq!(disk.files().len(), 2, "the WAL stays");
+    }
+}
+
+/// Unwinding into C would be undefined. The panic's message on the terminal belongs to this test.
+#[test]
+fn a_panic_in_a_callback_becomes_its_error() {
+    let code = super::super::ffi::guard(ffi::SQLITE_IOERR_READ, || panic!("on purpose"));
+    assert_eq!(code, ffi::SQLITE_IOERR_READ);
+}
