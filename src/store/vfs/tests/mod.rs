@@ -31,6 +31,12 @@ fn number(connection: &Connection, sql: &str) -> i64 {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+fn assert_whole(connection: &Connection) {
+    let check = "PRAGMA integrity_check";
+    let verdict: String = connection.query_row(check, [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+}
+
 /// The extended result code of a statement that fails.
 fn failure(connection: &Connection, sql: &str) -> i32 {
     let error = connection.execute_batch(sql).unwrap_err();
