@@ -131,14 +131,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The dumb database: every row of every table.
-type Twin = BTreeMap<String, (u128, Vec<Vec<Value>>)>;
+type Twin = BTreeMap<String, (u128, Rows)>;
+
+type Rows = Vec<Vec<Value>>;
 
 fn name(table: u8) -> String {
     format!("table {table}")
 }
 
-/// Takes `step` to the twin; returns the rows that went and came, and whether it could be done.
-fn apply(twin: &mut Twin, step: &Step) -> Option<(Vec<Vec<Value>>, Vec<Vec<Value>>)> {
+/// Takes `step` to the twin; returns the rows that went and came, or none if it cannot be done.
+fn apply(twin: &mut Twin, step: &Step) -> Option<(Rows, Rows)> {
     let rows = |twin: &mut Twin, t: &u8| twin.get_mut(&name(*t)).map(|table| table.1.clone());
     match step {
         Step::Set(t, print) => {
