@@ -1,12 +1,19 @@
-//! A handler on the same stack that answers every pipeline with the same bytes: the ceiling of
-//! point reads over HTTP.
+//! A handler on the server's own stack (hyper on tokio, one task a connection) that takes the
+//! request's body and answers it with the same bytes, whatever was asked: the ceiling of point
+//! reads over HTTP.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::{get, post};
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::Result;
 
@@ -24,19 +31,31 @@ pub struct Args {
 /// The `constant` command.
 pub fn run(args: &Args) -> Result<()> {
     let body = Bytes::from(std::fs::read(&args.body)?);
-    let answer = move |_request: Bytes| {
-        let body = body.clone();
-        async move { ([(CONTENT_TYPE, "application/json")], body) }
-    };
-    let app =
-        Router::new().route("/v2/pipeline", post(answer)).route("/health", get(|| async { "ok" }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        use axum::serve::ListenerExt;
-        let listener = tokio::net::TcpListener::bind(args.listen).await?;
-        let listener = listener.tap_io(|tcp| {
-            let _ = tcp.set_nodelay(true);
-        });
-        Ok(axum::serve(listener, app).await?)
+        let listener = TcpListener::bind(args.listen).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(serve(stream, body.clone()));
+        }
     })
+}
+
+async fn serve(stream: TcpStream, body: Bytes) {
+    let answer = |request: Request<Incoming>| {
+        let body = body.clone();
+        async move {
+            let _ = request.into_body().collect().await;
+            let mut response = Response::new(Full::new(body));
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            Ok::<_, Infallible>(response)
+        }
+    };
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
+    // A client that went away is no matter of ours.
+    let _ = served.await;
 }
