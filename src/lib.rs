@@ -39,6 +39,7 @@
 pub mod acknowledge;
 pub mod api;
 pub mod change;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod engine;

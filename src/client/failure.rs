@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use reqwest::Method;
 use serde::Deserialize;
 
 /// What a node answered in place of what was asked for.
@@ -32,14 +33,14 @@ pub enum Failure {
         /// What is wrong with it.
         why: String,
     },
-    /// Nobody answered; nothing is known of what was sent, except if `connect` failed.
+    /// Nobody answered.
     Unreachable {
         /// Who was asked.
         url: String,
         /// What happened.
         why: String,
-        /// Whether no connection came about, so that nothing was sent.
-        connect: bool,
+        /// Whether what was asked for may have been done: it was more than a look, and was sent.
+        perhaps_done: bool,
     },
     /// The node answered with an error.
     Refused(Refusal),
@@ -55,12 +56,13 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(super) fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
+    pub(super) fn unreachable(method: &Method, url: &str, error: &reqwest::Error) -> Failure {
         let why = match error.is_timeout() {
             true => "no answer in time".into(),
             false => root_cause(error),
         };
-        Failure::Unreachable { url: url.into(), why, connect: error.is_connect() }
+        let perhaps_done = method != Method::GET && !error.is_connect();
+        Failure::Unreachable { url: url.into(), why, perhaps_done }
     }
 
     /// The next step, if there is one to name.
@@ -69,11 +71,11 @@ impl Failure {
             Failure::Refused(refusal) => {
                 (!refusal.hint.is_empty()).then(|| refusal.hint.clone())
             }
-            Failure::Unreachable { connect: true, .. } => {
-                Some("is the node running, and is this its address? `syncline serve` prints it".into())
+            Failure::Unreachable { perhaps_done: true, .. } => {
+                Some("the request may have been carried out; look before you send it again".into())
             }
             Failure::Unreachable { .. } => {
-                Some("the request may have been carried out; look before you send it again".into())
+                Some("is the node running, and is this its address? `syncline serve` prints it".into())
             }
             Failure::Strange { .. } => {
                 Some("is this the address of a Syncline node? status and administration are at admin_listen".into())

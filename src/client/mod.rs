@@ -89,7 +89,7 @@ impl Client {
     /// A client of `endpoint` that waits at most `timeout` for an answer.
     pub fn new(endpoint: Endpoint, timeout: Duration) -> Result<Client> {
         let http = reqwest::Client::builder().no_proxy().timeout(timeout).build();
-        let http = http.map_err(|e| Failure::unreachable(&endpoint.base, &e))?;
+        let http = http.map_err(|e| Failure::unreachable(&Method::GET, &endpoint.base, &e))?;
         Ok(Client { endpoint, http, token: None })
     }
 
@@ -136,16 +136,17 @@ impl Client {
         url: &str,
         body: Option<Json>,
     ) -> Result<T> {
-        let mut request = self.http.request(method, url);
+        let lost = |e: reqwest::Error| Failure::unreachable(&method, url, &e);
+        let mut request = self.http.request(method.clone(), url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.map_err(|e| Failure::unreachable(url, &e))?;
+        let response = request.send().await.map_err(lost)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|e| Failure::unreachable(url, &e))?;
+        let bytes = response.bytes().await.map_err(lost)?;
         read(url, status, &bytes)
     }
 }

@@ -3,11 +3,9 @@
 use super::meant::{Auth, Config, Database, Tls, text_at};
 use super::written::{Origin, Raw, Written};
 use crate::acknowledge::Level;
+use crate::api::RESERVED;
 use crate::engine::Role;
 use crate::error::Error;
-
-/// Names that would hide a path of the HTTP interface.
-const RESERVED: &[&str] = &["v1", "v2", "v3", "health", "ready", "version"];
 
 /// Two answers that make no sense together.
 struct Nonsense {
@@ -161,6 +159,7 @@ pub(super) fn relations(config: &Config) -> Vec<Error> {
     let mut found = Vec::new();
     found.extend(open_door(config));
     found.extend(same_address(config));
+    found.extend(nowhere(config));
     found.extend(two_defaults(config));
     for (i, database) in config.databases.iter().enumerate() {
         found.extend(reserved(database));
@@ -206,6 +205,20 @@ fn same_address(config: &Config) -> Option<Error> {
         conflict(
             format!("node.listen and node.admin_listen are both {}", node.listen),
             "give operators a port of their own: they can do what clients must not",
+        )
+    })
+}
+
+/// `0.0.0.0` is where to listen, but nobody can be sent there.
+fn nowhere(config: &Config) -> Option<Error> {
+    let node = &config.node;
+    let ip = node.listen.host.parse::<std::net::IpAddr>();
+    let unspecified = ip.is_ok_and(|ip| ip.is_unspecified());
+    (unspecified && node.advertise.is_none()).then(|| {
+        let message =
+            format!("node.listen = \"{}\" is no address that others can reach", node.listen);
+        Error::invalid("CONFIG_MISSING", message).hint(
+            "write node.advertise = \"http://NAME:PORT\", the address that clients and readers use",
         )
     })
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     Size,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `["a", "b"]`; in the environment `a,b`.
+    List,
     /// A word, or `{ followers = N }`.
     Acknowledge,
     /// `sqlite:PATH` or `postgres://…`.
@@ -70,6 +72,9 @@ pub const KEYS: &[Key] = &[
     key("node.peer_listen", Address, Some("127.0.0.1:8081"), "Where other nodes connect. Nothing listens there in this version: readers share the backing database."),
     key("node.advertise", Url, None, "How others reach `listen`; stands in the lease and in `base_url`. Default: `http://` and `listen`."),
 
+    key("node.hosts", List, Some(""), "Further names this node answers to in `Host`. Its own address and loopback are always among them."),
+    key("node.origins", List, Some(""), "Origins whose web pages may use this node, such as `https://app.example`."),
+
     key("tls.mode", Choice(&["off", "files", "external"]), Some("off"), "`external`: a proxy in front ends TLS. `files` is not in this version."),
     key("tls.cert", Path, None, "The certificate chain (with `files`)."),
     key("tls.key", Path, None, "Its private key (with `files`)."),
@@ -81,6 +86,12 @@ pub const KEYS: &[Key] = &[
     key("auth.jwt_algorithm", Text, None, "The one algorithm that is accepted (with `jwt`)."),
 
     key("limits.request", Size, Some("8MiB"), "The largest request body."),
+    key("limits.buffers", Size, Some("256MiB"), "All large bodies that are being read or answered, together."),
+    key("limits.connections", Count, Some("4096"), "Open connections."),
+    key("limits.streams", Count, Some("4096"), "Open streams: clients that hold a baton."),
+    key("limits.idle_stream", Duration, Some("10s"), "How long a stream may be idle."),
+    key("limits.forward_wait", Duration, Some("2s"), "After a forwarded write: how long the answer may wait for the own copy to show it."),
+    key("limits.drain", Duration, Some("10s"), "At shutdown: how long accepted requests may take."),
     key("limits.response", Size, Some("10MiB"), "The largest answer."),
     key("limits.response_rows", Count, Some("100000"), "The most rows in one answer."),
     key("limits.statement", Duration, Some("5s"), "How long a statement may run."),

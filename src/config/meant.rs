@@ -9,6 +9,7 @@ use super::keys::{self, Kind};
 use super::units;
 use super::written::{Raw, Setting, Written};
 use crate::acknowledge::Level;
+use crate::api::HttpLimits;
 use crate::engine::{self, DatabaseOptions, FullMode, OnRestore, Role, WorkingCopy};
 use crate::error::Error;
 
@@ -44,6 +45,10 @@ pub struct Node {
     pub peer_listen: Address,
     /// How others reach `listen`, if somebody wrote it.
     pub advertise: Option<String>,
+    /// Further names it answers to.
+    pub hosts: Vec<String>,
+    /// Origins whose pages may use it.
+    pub origins: Vec<String>,
 }
 
 /// Who ends TLS.
@@ -65,8 +70,8 @@ pub enum Auth {
 /// What one client may use.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The largest request body.
-    pub request: usize,
+    /// What the servers enforce.
+    pub http: HttpLimits,
     /// What the engine enforces.
     pub engine: engine::Limits,
 }
@@ -229,6 +234,8 @@ fn node(read: &mut Reader<'_>) -> Node {
         admin_listen: read.address("node.admin_listen"),
         peer_listen: read.address("node.peer_listen"),
         advertise: read.url("node.advertise"),
+        hosts: read.list("node.hosts"),
+        origins: read.list("node.origins"),
     }
 }
 
@@ -265,7 +272,17 @@ fn limits(read: &mut Reader<'_>) -> Limits {
         commit_bytes: read.size("limits.commit"),
         queue: read.count("limits.queue"),
     };
-    Limits { request: read.size("limits.request") as usize, engine }
+    let http = HttpLimits {
+        body: read.size("limits.request") as usize,
+        buffers: read.size("limits.buffers") as usize,
+        connections: read.count("limits.connections"),
+        streams: read.count("limits.streams"),
+        stream_idle: read.duration("limits.idle_stream"),
+        forward_wait: read.duration("limits.forward_wait"),
+        drain: read.duration("limits.drain"),
+        ..HttpLimits::default()
+    };
+    Limits { http, engine }
 }
 
 fn database(read: &mut Reader<'_>, name: &str, data_dir: &Path) -> Database {
@@ -371,6 +388,14 @@ impl Reader<'_> {
         })
     }
 
+    fn list(&mut self, key: &str) -> Vec<String> {
+        self.value(key, "write [\"a\", \"b\"]", |raw| match raw {
+            Raw::List(items) => Some(items.clone()),
+            Raw::Text(text) => Some(split_list(text)),
+            _ => None,
+        })
+    }
+
     fn choice(&mut self, key: &str) -> String {
         let Some(Kind::Choice(words)) = keys::find(key).map(|known| known.kind) else {
             unreachable!("{key} is no choice")
@@ -435,6 +460,11 @@ impl Reader<'_> {
         let message = format!("{key} ({}): {what}", place.unwrap_or_default());
         self.problems.push(Error::invalid("CONFIG_NOT_YET", message).hint(hint));
     }
+}
+
+/// `a,b` as the environment writes a list.
+pub(super) fn split_list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect()
 }
 
 fn is_postgres(text: &str) -> bool {

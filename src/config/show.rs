@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{KEYS, Key, Kind};
+use super::meant::split_list;
 use super::written::{Raw, Setting, Written};
 
 impl Written {
@@ -50,6 +51,7 @@ fn shown(key: &Key, raw: &Raw) -> String {
         (Kind::Backing, Raw::Text(url)) => format!("{:?}", without_password(url)),
         _ if key.secret => "\"(hidden)\"".into(),
         (Kind::Bool | Kind::Count, Raw::Text(text)) => text.clone(),
+        (Kind::List, Raw::Text(text)) => format!("{:?}", split_list(text)),
         _ => raw.to_string(),
     }
 }
@@ -87,6 +89,7 @@ pub fn reference() -> String {
 fn quoted(kind: Kind, default: &str) -> String {
     match kind {
         Kind::Bool | Kind::Count => default.into(),
+        Kind::List => format!("{:?}", split_list(default)),
         _ => format!("{default:?}"),
     }
 }
@@ -104,6 +107,7 @@ fn kind(kind: Kind) -> String {
         Kind::Choice(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
+        Kind::List => "list of texts".into(),
         Kind::Acknowledge => "level".into(),
         Kind::Backing => "`sqlite:PATH`".into(),
     }

@@ -51,6 +51,8 @@ fn without_a_file_there_is_one_writer_with_the_engines_defaults() {
     let log = |o: &DatabaseOptions| (o.log_keep_for, o.log_keep_size, o.reader_expiry);
     assert_eq!(log(&meant), log(&engine));
     assert_eq!(format!("{:?}", meant.limits), format!("{:?}", engine::Limits::default()));
+    let http = crate::api::HttpLimits::default();
+    assert_eq!(format!("{:?}", config.limits.http), format!("{http:?}"));
 }
 
 #[test]
@@ -60,6 +62,7 @@ fn a_reader_is_read_as_written() {
         [node]
         name = "r1"
         data_dir = "/data/r1"
+        hosts = ["r1.example", "r1"]
         listen = "[::1]:9000"
         [limits]
         statement = "2s"
@@ -86,6 +89,7 @@ fn a_reader_is_read_as_written() {
     assert_eq!(options.limits.response_rows, 5);
     assert_eq!(options.log_keep_size, 1 << 30);
     assert!(options.take_over);
+    assert_eq!(config.node.hosts, ["r1.example", "r1"]);
     assert_eq!(config.node.listen, Address { host: "::1".into(), port: 9000 });
 }
 
@@ -228,6 +232,7 @@ fn what_cannot_work_is_refused_with_a_reason_and_a_way_out() {
         ),
         ("[databases.main.heal]\nfull_every = '10s'", &["CONFIG_CONFLICT", "full_every"]),
         ("[databases.main.log]\nkeep_size = '0MiB'", &["CONFIG_INVALID", "above zero"]),
+        ("[node]\norigins = [1]", &["CONFIG_INVALID", "node.origins"]),
         ("[limits]\nqueue = -1", &["CONFIG_INVALID", "above zero"]),
         ("[limits]\nstatement = true", &["CONFIG_INVALID"]),
         ("[tls]\nmode = 'files'", &["CONFIG_NOT_YET", "external"]),
@@ -251,7 +256,10 @@ fn what_cannot_work_is_refused_with_a_reason_and_a_way_out() {
 
 #[test]
 fn an_open_door_is_somebodys_decision() {
-    load("[node]\nlisten = '0.0.0.0:8080'\n[auth]\nmode = 'none'\n[tls]\nmode = 'external'");
+    let said = "[auth]\nmode = 'none'\n[tls]\nmode = 'external'\n[node]\nlisten = '0.0.0.0:8080'";
+    let refusal = wrong(said);
+    assert!(refusal.contains("CONFIG_MISSING") && refusal.contains("node.advertise"), "{refusal}");
+    load(&format!("{said}\nadvertise = 'http://db.example:8080'"));
 }
 
 #[test]

@@ -45,10 +45,11 @@ pub fn size(text: &str) -> Option<u64> {
     parse(text, SIZES)
 }
 
-/// Writes a duration in the largest unit that leaves no rest.
+/// Writes a duration in the largest unit that leaves no rest; a single day is 24 hours.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis() as u64;
-    show(millis, &TIMES[1..]).unwrap_or_else(|| format!("{millis}ms"))
+    let units = if millis > 86_400_000 { &TIMES[1..] } else { &TIMES[1..4] };
+    show(millis, units).unwrap_or_else(|| format!("{millis}ms"))
 }
 
 /// Writes a size in the largest binary unit that leaves no rest.
@@ -102,7 +103,8 @@ mod tests {
             let read = duration(text).unwrap();
             assert_eq!(duration(&show_duration(read)), Some(read), "{text}");
         }
-        assert_eq!(show_duration(Duration::from_secs(24 * 3600)), "1d");
+        assert_eq!(show_duration(Duration::from_secs(24 * 3600)), "24h");
+        assert_eq!(show_duration(Duration::from_secs(7 * 86_400)), "7d");
         assert_eq!(show_size(10 << 30), "10GiB");
         assert_eq!(size(&show_size(1_000_001)), Some(1_000_001));
     }

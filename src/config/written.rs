@@ -47,6 +47,8 @@ pub enum Raw {
     Integer(i64),
     /// A truth value.
     Bool(bool),
+    /// `["a", "b"]`.
+    List(Vec<String>),
     /// `{ followers = 1 }`.
     Followers(i64),
     /// Anything else, by the name of its type.
@@ -59,6 +61,7 @@ impl fmt::Display for Raw {
             Raw::Text(text) => write!(f, "{text:?}"),
             Raw::Integer(n) => n.fmt(f),
             Raw::Bool(b) => b.fmt(f),
+            Raw::List(items) => write!(f, "{items:?}"),
             Raw::Followers(n) => write!(f, "{{ followers = {n} }}"),
             Raw::Other(kind) => write!(f, "<{kind}>"),
         }
@@ -257,9 +260,14 @@ fn raw(value: &Spanned<DeValue<'_>>) -> Raw {
         DeValue::String(text) => Raw::Text(text.to_string()),
         DeValue::Integer(n) => integer(n).map_or(Raw::Other("number out of range"), Raw::Integer),
         DeValue::Boolean(b) => Raw::Bool(*b),
+        DeValue::Array(items) => list(items).map_or(Raw::Other("array"), Raw::List),
         DeValue::Table(table) => followers(table).map_or(Raw::Other("table"), Raw::Followers),
         other => Raw::Other(other.type_str()),
     }
+}
+
+fn list(items: &toml::de::DeArray<'_>) -> Option<Vec<String>> {
+    items.iter().map(|item| item.get_ref().as_str().map(String::from)).collect()
 }
 
 fn integer(n: &toml::de::DeInteger<'_>) -> Option<i64> {

@@ -1,0 +1,51 @@
+//! The command line: one module for each command, each with one `run` that gives an exit.
+//!
+//! ```text
+//! serve      a node                      status, health      how it is doing
+//! shell      SQL                         held, resolve, verify, promote      operators' decisions
+//! config     what a file means           explain             what it promises, what failures cost
+//! demo       a writer and two readers
+//! ```
+//!
+//! Exit codes are for scripts and the same everywhere: see [`Exit`]. What a command prints on
+//! standard output is its answer; everything else goes to standard error.
+
+mod admin;
+mod arguments;
+mod configure;
+mod demo;
+mod exit;
+mod explain;
+mod held;
+mod reference;
+mod serve;
+mod shell;
+mod status;
+
+use std::future::Future;
+
+pub use arguments::{Cli, Command};
+pub use exit::{Exit, Failure, Outcome};
+pub use reference::reference;
+
+/// Runs a command to its end.
+pub fn run(command: Command) -> Outcome {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Health(arguments) => status::health(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Config(arguments) => configure::run(&arguments),
+        Command::Verify(arguments) => admin::verify(&arguments),
+        Command::Held(arguments) => held::run(&arguments),
+        Command::Promote(arguments) => admin::promote(&arguments),
+        Command::Resolve(arguments) => admin::resolve(&arguments),
+    }
+}
+
+/// Runs a client's future on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
