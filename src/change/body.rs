@@ -253,10 +253,13 @@ impl BodyWriter {
                 self.0.u8(DROP);
                 self.object(object);
             }
-            SchemaStep::Alter { before, after, dropped_column } => {
+            SchemaStep::Alter { objects, dropped_column } => {
                 self.0.u8(ALTER);
-                self.object(before);
-                self.object(after);
+                self.0.varint(objects.len() as u64);
+                for (before, after) in objects {
+                    self.object(before);
+                    self.object(after);
+                }
                 self.0.u8(dropped_column.is_some().into());
                 if let Some(column) = dropped_column {
                     self.0.bytes(column.as_bytes());
@@ -311,6 +314,11 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
+    /// Goes on where a body was cut, with the tables declared up to there.
+    pub fn resume(tables: Vec<DeclaredTable>) -> Self {
+        BodyReader { tables }
+    }
+
     /// The table a row change names, as long as no later entry was read. An index that was not
     /// declared is the caller's mistake, and a panic.
     pub fn table(&self, index: usize) -> &DeclaredTable {
@@ -426,13 +434,18 @@ fn object(decoder: &mut Decoder<'_>) -> Result<Object> {
     })
 }
 
+fn altered(decoder: &mut Decoder<'_>) -> Result<Vec<(Object, Object)>> {
+    let count = decoder.varint()?;
+    // Grown as it is read, never by the count: that was not checked.
+    (0..count).map(|_| Ok((object(decoder)?, object(decoder)?))).collect()
+}
+
 fn schema_step(decoder: &mut Decoder<'_>) -> Result<SchemaStep> {
     Ok(match decoder.u8()? {
         CREATE => SchemaStep::Create(object(decoder)?),
         DROP => SchemaStep::Drop(object(decoder)?),
         ALTER => SchemaStep::Alter {
-            before: object(decoder)?,
-            after: object(decoder)?,
+            objects: altered(decoder)?,
             dropped_column: if flag(decoder)? { Some(decoder.text()?.to_owned()) } else { None },
         },
         _ => return Err(malformed("a schema step is of an unknown kind")),

@@ -184,12 +184,11 @@ pub enum SchemaStep {
     Create(Object),
     /// An object went (a table: with its rows).
     Drop(Object),
-    /// An object's name or text changed in place.
+    /// Names or texts changed in place, all by one statement: a table's new column name stands in its
+    /// indexes and triggers too, and none of them parses without the others.
     Alter {
-        /// As it was.
-        before: Object,
-        /// As it is.
-        after: Object,
+        /// Each object as it was and as it is.
+        objects: Vec<(Object, Object)>,
         /// The stored column that went with it: the only alteration that rewrites rows.
         dropped_column: Option<String>,
     },

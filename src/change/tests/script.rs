@@ -44,15 +44,11 @@ fn object() -> impl Strategy<Value = Object> {
 }
 
 fn step() -> impl Strategy<Value = SchemaStep> {
-    let alter = (object(), object(), option::of(name()));
+    let alter = (vec((object(), object()), 1..4), option::of(name()));
     prop_oneof![
         object().prop_map(SchemaStep::Create),
         object().prop_map(SchemaStep::Drop),
-        alter.prop_map(|(before, after, dropped_column)| SchemaStep::Alter {
-            before,
-            after,
-            dropped_column
-        }),
+        alter.prop_map(|(objects, dropped_column)| SchemaStep::Alter { objects, dropped_column }),
     ]
 }
 

@@ -1,0 +1,275 @@
+//! Runs clients' statements on a connection: prepared once, guarded, within limits.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::ffi;
+
+use super::guard::{Facts, Guard};
+use super::raw::{Db, Stmt};
+use super::statement::{Arguments, Description, ResultColumn, Statement, StatementResult};
+use super::text;
+use crate::change::{Value, ValueRef};
+use crate::error::{Error, Kind, Result};
+
+/// How many prepared statements a connection keeps.
+const KEPT: usize = 256;
+/// Virtual machine steps between two looks at the time.
+const STEPS: c_int = 4000;
+
+/// What one statement may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// When it must be done.
+    pub deadline: Option<Instant>,
+    /// Rows it may return.
+    pub rows: usize,
+    /// Bytes it may return.
+    pub bytes: usize,
+}
+
+/// Stops a statement at its deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Deadline {
+    at: Cell<Option<Instant>>,
+    passed: Cell<bool>,
+}
+
+unsafe extern "C" fn on_progress(context: *mut c_void) -> c_int {
+    // SAFETY: the context is the boxed Deadline of this connection.
+    let deadline = unsafe { &*context.cast::<Deadline>() };
+    let passed = deadline.at.get().is_some_and(|at| Instant::now() >= at);
+    deadline.passed.set(deadline.passed.get() | passed);
+    c_int::from(passed)
+}
+
+impl Deadline {
+    /// Hooks it to a connection; it must be kept as long as the connection is open.
+    pub fn install(db: Db) -> Box<Deadline> {
+        let deadline = Box::new(Deadline::default());
+        let context = ptr::from_ref(deadline.as_ref()).cast_mut().cast();
+        // SAFETY: the box does not move, and its owner drops it after closing the connection.
+        unsafe { ffi::sqlite3_progress_handler(db.0, STEPS, Some(on_progress), context) };
+        deadline
+    }
+
+    /// From now on; none lifts it.
+    pub fn set(&self, at: Option<Instant>) {
+        self.at.set(at);
+        self.passed.set(false);
+    }
+
+    /// Whether it stopped something since it was set.
+    pub fn passed(&self) -> bool {
+        self.passed.get()
+    }
+}
+
+/// A client's statement, prepared.
+pub(crate) struct Prepared {
+    stmt: Stmt,
+    pub facts: Facts,
+    pub readonly: bool,
+    used: u64,
+}
+
+/// The prepared statements of one connection.
+pub(crate) struct Client {
+    statements: HashMap<Arc<str>, Prepared>,
+    guard: Guard,
+    db: Db,
+    uses: u64,
+}
+
+impl Client {
+    /// For a connection with its guard.
+    pub fn new(db: Db, guard: Guard) -> Client {
+        Client { statements: HashMap::new(), guard, db, uses: 0 }
+    }
+
+    /// The statement, prepared before or now.
+    pub fn prepared(&mut self, sql: &Arc<str>) -> Result<&mut Prepared> {
+        self.uses += 1;
+        if !self.statements.contains_key(sql) {
+            let prepared = self.prepare(sql)?;
+            self.make_room();
+            self.statements.insert(sql.clone(), prepared);
+        }
+        let prepared = self.statements.get_mut(sql).expect("just put in");
+        prepared.used = self.uses;
+        Ok(prepared)
+    }
+
+    fn make_room(&mut self) {
+        if self.statements.len() >= KEPT {
+            let mut uses: Vec<u64> = self.statements.values().map(|p| p.used).collect();
+            uses.sort_unstable();
+            let middle = uses[uses.len() / 2];
+            self.statements.retain(|_, p| p.used > middle);
+        }
+    }
+
+    fn prepare(&self, sql: &str) -> Result<Prepared> {
+        if text::first_word(sql) == "VACUUM" {
+            return Err(Error::new(Kind::Forbidden, "BLOCKED", "VACUUM is not open to clients")
+                .hint("it renumbers the rows of tables without a key; back up and restore to shrink a file"));
+        }
+        let visible = text::hide_internals(sql);
+        let db = self.db;
+        let ((stmt, tail), facts) = self.guard.check(|| {
+            Stmt::prepare(db, &visible, true).map_err(|error| match error.code() {
+                "SQLITE_ERROR" => {
+                    Error::invalid("SQL_PARSE_ERROR", error.message()).with_extended("SQLITE_ERROR")
+                }
+                _ => error,
+            })
+        })?;
+        let Some(stmt) = stmt else {
+            return Err(Error::invalid("SQL_NO_STATEMENT", "the SQL holds no statement"));
+        };
+        if !text::split(&visible[tail..]).is_empty() {
+            return Err(Error::invalid(
+                "SQL_MANY_STATEMENTS",
+                "the SQL holds more than one statement",
+            )
+            .hint("send one at a time, a batch, or a sequence"));
+        }
+        Ok(Prepared { readonly: stmt.is_readonly(), stmt, facts, used: 0 })
+    }
+
+    /// What is known of a statement without running it.
+    pub fn describe(&mut self, sql: &Arc<str>) -> Result<Description> {
+        let prepared = self.prepared(sql)?;
+        let stmt = &prepared.stmt;
+        Ok(Description {
+            parameters: (1..=stmt.parameters()).map(|i| stmt.parameter_name(i)).collect(),
+            columns: columns(stmt),
+            is_explain: stmt.is_explain(),
+            is_readonly: prepared.readonly,
+        })
+    }
+
+    /// Runs a statement to its end.
+    pub fn run(
+        &mut self,
+        statement: &Statement,
+        budget: &Budget,
+        deadline: &Deadline,
+    ) -> Result<StatementResult> {
+        let (db, guard) = (self.db, self.guard.clone());
+        let prepared = self.prepared(&statement.sql)?;
+        let started = Instant::now();
+        let total = db.total_changes();
+        guard.enter();
+        deadline.set(budget.deadline);
+        let ran = bind(&mut prepared.stmt, &statement.arguments)
+            .and_then(|()| collect(&mut prepared.stmt, statement.want_rows, budget));
+        deadline.set(None);
+        prepared.stmt.reset();
+        let refusal = guard.leave();
+        let (columns, rows) = match (ran, refusal) {
+            (_, Some(refusal)) => return Err(refusal),
+            (ran, None) => ran?,
+        };
+        let affected = if db.total_changes() == total { 0 } else { db.changes() };
+        Ok(StatementResult {
+            columns,
+            rows,
+            affected,
+            last_insert_rowid: prepared.facts.inserts.then(|| db.last_insert_rowid()),
+            duration: started.elapsed(),
+        })
+    }
+}
+
+fn columns(stmt: &Stmt) -> Vec<ResultColumn> {
+    (0..stmt.columns())
+        .map(|i| ResultColumn { name: stmt.column_name(i), decltype: stmt.column_decltype(i) })
+        .collect()
+}
+
+fn collect(
+    stmt: &mut Stmt,
+    want_rows: bool,
+    budget: &Budget,
+) -> Result<(Vec<ResultColumn>, Vec<Vec<Value>>)> {
+    let (mut rows, mut bytes) = (Vec::new(), 0usize);
+    while stmt.step()? {
+        if !want_rows {
+            continue;
+        }
+        let row = (0..stmt.columns())
+            .map(|i| stmt.value(i).map(ValueRef::to_owned))
+            .collect::<Result<Vec<_>>>()?;
+        bytes += row.iter().map(size).sum::<usize>();
+        if bytes > budget.bytes || rows.len() >= budget.rows {
+            return Err(Error::invalid(
+                "RESPONSE_TOO_LARGE",
+                "the statement returns too much at once",
+            )
+            .hint("add a LIMIT and page by key, or raise limits.response"));
+        }
+        rows.push(row);
+    }
+    Ok((columns(stmt), rows))
+}
+
+/// About what a value takes in an answer.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len() + 8,
+        Value::Blob(blob) => blob.len() * 4 / 3 + 8,
+        _ => 16,
+    }
+}
+
+/// Binds a client's arguments; every parameter must have its own and every argument its parameter.
+fn bind(stmt: &mut Stmt, arguments: &Arguments) -> Result<()> {
+    let parameters = stmt.parameters();
+    match arguments {
+        Arguments::None if parameters == 0 => Ok(()),
+        Arguments::None => Err(arguments_invalid(parameters, 0)),
+        Arguments::Positional(values) if values.len() != parameters => {
+            Err(arguments_invalid(parameters, values.len()))
+        }
+        Arguments::Positional(values) => {
+            for (i, value) in values.iter().enumerate() {
+                stmt.bind(i + 1, value.as_ref())?;
+            }
+            Ok(())
+        }
+        Arguments::Named(values) => bind_named(stmt, values),
+    }
+}
+
+fn bind_named(stmt: &mut Stmt, values: &[(String, Value)]) -> Result<()> {
+    let bare = |name: &str| name.trim_start_matches([':', '@', '$', '?']).to_owned();
+    for i in 1..=stmt.parameters() {
+        let Some(name) = stmt.parameter_name(i) else {
+            return Err(Error::invalid(
+                "ARGS_INVALID",
+                "a nameless parameter needs positional arguments",
+            ));
+        };
+        let value = values.iter().find(|(given, _)| *given == name || bare(given) == bare(&name));
+        let Some((_, value)) = value else {
+            return Err(Error::invalid(
+                "ARGS_INVALID",
+                format!("the parameter {name} has no argument"),
+            ));
+        };
+        stmt.bind(i, value.as_ref())?;
+    }
+    Ok(())
+}
+
+fn arguments_invalid(parameters: usize, given: usize) -> Error {
+    Error::invalid(
+        "ARGS_INVALID",
+        format!("the statement has {parameters} parameters; {given} arguments were given"),
+    )
+}

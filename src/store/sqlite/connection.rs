@@ -1,0 +1,146 @@
+//! Connections: how they are opened, and what is set on them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::client::{Client, Deadline};
+use super::codes::from_rusqlite;
+use super::functions::{self, Context};
+use super::guard::Guard;
+use super::raw::Db;
+use super::state;
+use crate::error::{Error, Result};
+use crate::store::disk::Disk;
+
+/// When a commit is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Before it is reported.
+    Full,
+    /// At the next checkpoint: power loss may take the last commits back, never a part of one.
+    Normal,
+    /// Whenever the system likes: only for copies that can be made again.
+    Off,
+}
+
+/// How long a connection waits for another process's lock.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+/// No value may be larger: a row must fit the log's cells, before and after together.
+const VALUE_LIMIT: i32 = 256 << 20;
+
+fn open(disk: &dyn Disk, path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, disk.vfs()).map_err(|error| {
+        let error = from_rusqlite(error);
+        Error::unavailable("BACKING_UNAVAILABLE", format!("{} cannot be opened: {}", path.display(), error.message()))
+            .hint("check that the file and its directory exist and that this user may read and write them")
+    })?;
+    connection.busy_timeout(BUSY).map_err(from_rusqlite)?;
+    // SAFETY: plain setter.
+    unsafe { ffi::sqlite3_limit(connection.handle(), ffi::SQLITE_LIMIT_LENGTH, 1 << 30) };
+    Ok(connection)
+}
+
+/// A connection that writes.
+pub(crate) fn open_writable(disk: &dyn Disk, path: &Path, sync: Sync) -> Result<Connection> {
+    let connection =
+        open(disk, path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let db = Db::of(&connection);
+    db.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let mut mode = String::new();
+    db.query("PRAGMA journal_mode = WAL", &[], |row| {
+        mode = row.text(0)?.to_owned();
+        Ok(())
+    })?;
+    if mode != "wal" {
+        return Err(Error::invalid(
+            "WAL_REFUSED",
+            format!("{} cannot use a write-ahead log", path.display()),
+        )
+        .hint("a SQLite backing file must lie on a local disk, not on a network file system"));
+    }
+    // Checkpoints are the engine's business: they must stay off the commit path.
+    db.execute_batch(
+        "PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32000",
+    )?;
+    set_sync(db, sync)?;
+    Ok(connection)
+}
+
+/// A connection that reads.
+pub(crate) fn open_readonly(disk: &dyn Disk, path: &Path) -> Result<Connection> {
+    let connection = open(disk, path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let db = Db::of(&connection);
+    db.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000")?;
+    Ok(connection)
+}
+
+/// Sets when commits are synced; outside any transaction.
+pub(crate) fn set_sync(db: Db, sync: Sync) -> Result<()> {
+    #[cfg(feature = "planted")]
+    let sync = if crate::planted("no-sync") { Sync::Off } else { sync };
+    db.execute_batch(match sync {
+        Sync::Full => "PRAGMA synchronous = FULL",
+        Sync::Normal => "PRAGMA synchronous = NORMAL",
+        Sync::Off => "PRAGMA synchronous = OFF",
+    })
+}
+
+/// Gives a connection what client SQL needs: the catalogue without our tables, our functions, and the
+/// guard.
+pub(crate) fn equip(connection: &mut Connection) -> Result<(Client, Context)> {
+    let db = Db::of(connection);
+    db.configure(ffi::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.configure(ffi::SQLITE_DBCONFIG_DQS_DML, true)?;
+    db.execute_batch(functions::VIEWS)?;
+    let guard = Guard::install(connection)?;
+    let context = functions::install(connection)?;
+    Ok((Client::new(db, guard), context))
+}
+
+/// Switches between client SQL and the application of commits; outside any transaction.
+pub(crate) fn set_client_mode(db: Db, clients: bool) -> Result<()> {
+    db.configure(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, clients)?;
+    db.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, clients)?;
+    // SAFETY: plain setter.
+    unsafe {
+        let limit = if clients { VALUE_LIMIT } else { 1 << 30 };
+        ffi::sqlite3_limit(db.0, ffi::SQLITE_LIMIT_LENGTH, limit);
+    }
+    db.execute_batch(if clients {
+        "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF"
+    } else {
+        "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON"
+    })
+}
+
+/// A connection on which clients' reads run.
+pub(crate) struct Reader {
+    pub client: Client,
+    pub db: Db,
+    _connection: Connection,
+    pub deadline: Box<Deadline>,
+    pub context: Context,
+}
+
+impl Reader {
+    /// Opens one on a copy that is there.
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Reader> {
+        let mut connection = open_readonly(disk.as_ref(), path)?;
+        let db = Db::of(&connection);
+        let (client, context) = equip(&mut connection)?;
+        db.execute_batch("PRAGMA query_only = ON")?;
+        // SAFETY: plain setter.
+        unsafe { ffi::sqlite3_limit(db.0, ffi::SQLITE_LIMIT_LENGTH, VALUE_LIMIT) };
+        let deadline = Deadline::install(db);
+        Ok(Reader { client, db, _connection: connection, deadline, context })
+    }
+
+    /// Where the snapshot stands that the next statement (or the open transaction) sees.
+    pub fn position(&self) -> Result<crate::change::Position> {
+        Ok(state::position(self.db)?.position)
+    }
+}

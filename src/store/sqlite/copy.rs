@@ -1,0 +1,102 @@
+//! A full copy: HEAL's last rung, and how a copy in memory begins.
+//!
+//! Rows are read in one read transaction of the source, at its position, and recounted as they are
+//! stored. If the sum is not what the source claims, the *source* is damaged: nothing is kept.
+
+use super::SqliteStore;
+use super::capture::Mode;
+use super::schema::{self, Schema};
+use super::source::has_rows;
+use super::state;
+use crate::change::{
+    DatabaseDigest, DeclaredTable, Object, Position, SchemaStep, TableDigest, ValueRef,
+};
+use crate::error::{Error, Result};
+use crate::store::{SnapshotItem, Source, Standing};
+
+impl SqliteStore {
+    /// Fills this empty copy from `source`, in one transaction.
+    ///
+    /// Fails with `SOURCE_DAMAGED`, nothing kept, if the source's rows do not give the digest that it
+    /// claims.
+    pub fn fill(&mut self, source: &mut dyn Source) -> Result<Position> {
+        self.begin()?;
+        match self.fill_inside(source) {
+            Ok(position) => Ok(position),
+            Err(error) => {
+                self.capture.mode = Mode::Off;
+                self.rollback()?;
+                self.load()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn fill_inside(&mut self, source: &mut dyn Source) -> Result<Position> {
+        self.group_schema_changes();
+        self.capture.clear();
+        let standing = source.snapshot(&mut |item| self.fill_one(item))?;
+        self.capture.mode = Mode::Off;
+        self.capture.settle(&mut self.ledger);
+        if self.ledger.total() != standing.position.digest {
+            return Err(damaged(&standing, self.ledger.digest(), &source.digests()?));
+        }
+        state::write_lineage(self.db, &standing.lineage)?;
+        self.set_head(standing.position);
+        self.lineage = standing.lineage;
+        self.tag = standing.tag;
+        self.prepare_commit()?;
+        self.finish_commit()
+    }
+
+    fn fill_one(&mut self, item: SnapshotItem<'_>) -> Result<()> {
+        match item {
+            SnapshotItem::Object(object) if has_rows(object) => self.fill_table(object),
+            SnapshotItem::Object(object) => {
+                self.capture.mode = Mode::Off;
+                let (db, step) = (self.db, SchemaStep::Create(object.clone()));
+                schema::with_writable_schema(db, || schema::carry_out(db, &step))
+            }
+            SnapshotItem::Row { table, rowid, values } => self.fill_row(table, rowid, values),
+            SnapshotItem::Sequence(table, seq) => self.set_sequence(table, Some(seq)),
+            SnapshotItem::Setting(name, value) => self.set_setting(name, value),
+        }
+    }
+
+    fn fill_table(&mut self, object: &Object) -> Result<()> {
+        self.capture.mode = Mode::Off;
+        self.capture.settle(&mut self.ledger);
+        self.db.execute_batch(&object.sql)?;
+        let shape = schema::shape(self.db, object)?;
+        self.ledger.set(&object.name, TableDigest::empty(shape.fingerprint()));
+        let mut schema: Schema = std::mem::take(&mut self.schema);
+        schema.shapes.insert(object.name.clone(), shape);
+        self.capture.set_schema(&schema);
+        self.schema = schema;
+        self.capture.mode = Mode::Sum;
+        Ok(())
+    }
+
+    fn fill_row(&mut self, table: &str, rowid: Option<i64>, values: &[ValueRef<'_>]) -> Result<()> {
+        let declared = DeclaredTable { name: table.to_owned(), by_rowid: rowid.is_some() };
+        self.insert_row(&declared, rowid, values)?;
+        self.hook_failed()
+    }
+}
+
+fn damaged(standing: &Standing, found: &DatabaseDigest, claimed: &DatabaseDigest) -> Error {
+    let wrong: Vec<&str> = claimed
+        .tables()
+        .filter(|(name, table)| found.get(name) != Some(table))
+        .map(|(name, _)| name)
+        .collect();
+    Error::corrupt(
+        "SOURCE_DAMAGED",
+        format!(
+            "the source's rows at {} do not give the digest that it claims; tables: {}",
+            standing.position,
+            wrong.join(", ")
+        ),
+    )
+    .hint("run `syncline verify` on the writer: rows were changed behind its back, or rotted")
+}

@@ -1,0 +1,486 @@
+//! The writer's transaction: many units, one sync.
+//!
+//! ```text
+//! begin    BEGIN IMMEDIATE, and the fence: is the position row as this writer last wrote it?
+//!   unit     SAVEPOINT … RELEASE   one client's transaction = one commit = one version
+//!   unit     SAVEPOINT … ROLLBACK  it failed: nothing of it stays
+//! commit   log, digests, position; COMMIT: the sync
+//! ```
+//!
+//! A unit's savepoint costs a copy of every page it touches first, so a lone statement goes without:
+//! SQLite itself undoes a statement that fails. Whoever finds afterwards that it must be undone all the
+//! same says so, and the group runs again with savepoints.
+
+use super::SqliteStore;
+use super::capture::{Mark, Mode};
+use super::raw::Db;
+use super::schema::{self, Schema};
+use super::state::{self, int};
+use crate::change::{
+    Captured, Commit, DeclaredTable, LineageEntry, Position, RequestId, SchemaStep, Tag, Timestamp,
+    ValueRef,
+};
+use crate::error::{Error, Result};
+
+/// The open transaction.
+pub(crate) struct Group {
+    /// Where the copy will stand.
+    pub head: Position,
+    /// The commits so far, in order.
+    pub commits: Vec<Commit>,
+    /// What `sqlite_schema` was at the start, if a unit changed it.
+    schema_changed: bool,
+    ledger: usize,
+}
+
+/// The open unit.
+pub(crate) struct Unit {
+    ledger: usize,
+    savepoint: bool,
+    /// Set by anything that no hook reports.
+    pub watch: Watch,
+    settings: [i64; 2],
+    pub schema_changed: bool,
+}
+
+/// What has to be compared before and after a unit, because no hook reports it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Watch {
+    /// `sqlite_sequence` was written by name.
+    pub sequence: bool,
+    /// `user_version` or `application_id` was set.
+    pub settings: bool,
+}
+
+/// A point inside a unit to go back to: a statement's, or a client's savepoint's.
+pub(crate) struct Point {
+    mark: Mark,
+    ledger: usize,
+}
+
+impl Point {
+    /// The tables that were declared there.
+    pub(crate) fn declared_tables(&self) -> Vec<DeclaredTable> {
+        self.mark.declared_tables()
+    }
+}
+
+pub(crate) const SETTINGS: [&str; 2] = ["user_version", "application_id"];
+
+pub(crate) fn settings(db: Db) -> Result<[i64; 2]> {
+    let read = |name: &str| db.query_i64(&format!("PRAGMA main.{name}"), &[]);
+    Ok([read(SETTINGS[0])?.unwrap_or(0), read(SETTINGS[1])?.unwrap_or(0)])
+}
+
+/// The error of a writer whose position row is not as it left it.
+pub(crate) fn fenced() -> Error {
+    Error::diverged("FENCED", "the position in the backing database is not as this writer left it")
+        .hint("another writer took over, or the database was put back from a backup: see `syncline status`")
+}
+
+impl SqliteStore {
+    /// Begins a group: takes SQLite's write lock and checks the fence.
+    ///
+    /// Fails with `FENCED` if the position row is not as this writer left it; nothing is open then.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        self.statements.begin.execute(&[])?;
+        let head = self.position;
+        if let Err(error) = self.check_fence() {
+            let _ = self.statements.rollback.execute(&[]);
+            return Err(error);
+        }
+        let ledger = self.ledger.mark();
+        self.group = Some(Group { head, commits: Vec::new(), schema_changed: false, ledger });
+        Ok(())
+    }
+
+    fn check_fence(&mut self) -> Result<()> {
+        #[cfg(feature = "planted")]
+        if crate::planted("skip-fence") {
+            return Ok(());
+        }
+        let mut found = None;
+        self.statements.position.rows(&[], |row| {
+            found = Some(state::read_position(row)?);
+            Ok(())
+        })?;
+        match found {
+            Some(row) if row.position == self.position && row.tag == self.tag => Ok(()),
+            _ => Err(fenced()),
+        }
+    }
+
+    fn group(&mut self) -> &mut Group {
+        self.group.as_mut().expect("a group is open")
+    }
+
+    /// Begins a unit: with a savepoint, it can be undone alone.
+    pub(crate) fn begin_unit(&mut self, savepoint: bool) -> Result<()> {
+        if savepoint {
+            self.statements.savepoint.execute(&[])?;
+        }
+        self.capture.clear();
+        self.capture.mode = Mode::Record;
+        if self.sequences.is_none() {
+            self.sequences = Some(sequences(self.db)?);
+        }
+        self.unit = Some(Unit {
+            ledger: self.ledger.mark(),
+            savepoint,
+            watch: Watch::default(),
+            settings: [0; 2],
+            schema_changed: false,
+        });
+        Ok(())
+    }
+
+    /// The open unit.
+    pub(crate) fn unit(&mut self) -> &mut Unit {
+        self.unit.as_mut().expect("a unit is open")
+    }
+
+    /// To be called before the first statement that sets something no hook reports.
+    pub(crate) fn watch(&mut self, watch: Watch) -> Result<()> {
+        let unit = self.unit.as_mut().expect("a unit is open");
+        if watch.settings && !unit.watch.settings {
+            unit.settings = settings(self.db)?;
+            unit.watch.settings = true;
+        }
+        unit.watch.sequence |= watch.sequence;
+        Ok(())
+    }
+
+    /// Whether the unit could be undone alone.
+    pub(crate) fn has_savepoint(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.savepoint)
+    }
+
+    /// A point inside the unit to go back to.
+    pub(crate) fn point(&self) -> Point {
+        Point { mark: self.capture.mark(), ledger: self.ledger.mark() }
+    }
+
+    /// Whether rows or schema steps were captured since `point`.
+    pub(crate) fn moved_since(&self, point: &Point) -> bool {
+        self.capture.moved_since(&point.mark)
+    }
+
+    /// SQLite has gone back to `point`: so does the capture.
+    pub(crate) fn went_back_to(&mut self, point: &Point) -> Result<()> {
+        self.capture.cut_back(&point.mark)?;
+        self.ledger.undo_to(point.ledger);
+        if self.unit().schema_changed {
+            self.reload_schema()?;
+        }
+        Ok(())
+    }
+
+    /// The entries captured since `point`, with the tables they may name.
+    pub(crate) fn captured_since(&mut self, point: &Point) -> Result<Vec<u8>> {
+        self.capture.since(&point.mark)
+    }
+
+    /// Reads the schema anew.
+    pub(crate) fn reload_schema(&mut self) -> Result<()> {
+        self.schema = Schema::load(self.db)?;
+        self.capture.set_schema(&self.schema);
+        Ok(())
+    }
+
+    /// Captures what a statement did to the schema: `before` is what it was, `altered` whether the
+    /// statement was ALTER TABLE.
+    pub(crate) fn capture_schema(&mut self, altered: bool) -> Result<()> {
+        let before = std::mem::take(&mut self.schema);
+        let loaded = Schema::load(self.db);
+        let after = match loaded {
+            Ok(after) => after,
+            Err(error) => {
+                self.schema = before;
+                return Err(error);
+            }
+        };
+        let mut steps = schema::difference(&before.entries, &after.entries, altered);
+        for step in &mut steps {
+            name_dropped_column(step, &before, &after);
+        }
+        self.schema = after;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.unit().schema_changed = true;
+        self.group().schema_changed = true;
+        self.capture.settle(&mut self.ledger);
+        self.capture.set_schema(&self.schema);
+        for step in &steps {
+            self.capture.spool.tail.schema(step);
+        }
+        self.capture.spool.entry_ended()?;
+        self.capture.forget_declared();
+        self.follow_steps(&steps, &before)?;
+        self.read_back_created(&steps)
+    }
+
+    /// CREATE TABLE AS and a virtual table's own tables come with rows that no hook reports.
+    fn read_back_created(&mut self, steps: &[SchemaStep]) -> Result<()> {
+        self.capture.mode = Mode::Record;
+        for step in steps {
+            let SchemaStep::Create(object) = step else { continue };
+            let Some(table) = self.capture.table(&object.name).cloned() else { continue };
+            let capture = &mut self.capture;
+            super::recount::each_row(self.db, &table.shape, |rowid, values| {
+                let image = super::capture::Image { rowid, values: values.to_vec() };
+                capture.row(&table, None, Some(&image))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the unit well: gives its position, or none if it changed nothing.
+    ///
+    /// Fails, with the unit still open, if a deferred foreign key is broken.
+    pub(crate) fn commit_unit(
+        &mut self,
+        at: Timestamp,
+        request: Option<(&RequestId, &[u8])>,
+    ) -> Result<Option<Position>> {
+        if self.db.has_broken_keys() {
+            return Err(Error::invalid("SQLITE_CONSTRAINT", "FOREIGN KEY constraint failed")
+                .with_extended("SQLITE_CONSTRAINT_FOREIGNKEY"));
+        }
+        self.flush_virtual_tables()?;
+        self.capture_unreported()?;
+        if let (Some((id, response)), false) = (request, self.capture.spool.is_empty()) {
+            self.capture.spool.tail.request(id, response);
+            self.capture.spool.entry_ended()?;
+            let version = self.group().head.version.next();
+            self.store_request(id, response, version, at)?;
+        }
+        self.capture.settle(&mut self.ledger);
+        if self.unit.take().is_some_and(|unit| unit.savepoint) {
+            self.statements.release.execute(&[])?;
+        }
+        self.capture.mode = Mode::Off;
+        if self.capture.spool.is_empty() {
+            return Ok(None);
+        }
+        let commit = self.seal(at)?;
+        self.capture.clear();
+        let group = self.group();
+        group.head = commit.position();
+        group.commits.push(commit);
+        Ok(Some(self.group().head))
+    }
+
+    /// Full-text tables keep what was written in memory until the transaction ends, or a savepoint
+    /// begins: their shadow tables must change while the unit still listens.
+    fn flush_virtual_tables(&mut self) -> Result<()> {
+        if self.schema.entries.iter().any(|entry| entry.is_virtual()) {
+            self.db.execute_batch("SAVEPOINT _syncline_flush; RELEASE _syncline_flush")?;
+            self.hook_failed()?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, at: Timestamp) -> Result<Commit> {
+        let digest = self.ledger.total();
+        let reign = *self.lineage.last().ok_or_else(fenced)?;
+        let head = self.group.as_ref().expect("a group is open").head;
+        let version = head.version.next();
+        if let Some(body) = self.capture.spool.whole() {
+            let captured = Captured { at, body: body.to_vec(), digest };
+            return Ok(captured.order(&reign, version, head.chain));
+        }
+        self.seal_parts(at, digest, reign, head)
+    }
+
+    fn capture_unreported(&mut self) -> Result<()> {
+        let db = self.db;
+        let unit = self.unit.as_ref().expect("a unit is open");
+        let (watch, old_settings) = (unit.watch, unit.settings);
+        if watch.settings {
+            for (i, (old, new)) in old_settings.into_iter().zip(settings(db)?).enumerate() {
+                if old != new {
+                    self.capture.spool.tail.setting(SETTINGS[i], old, new);
+                }
+            }
+        }
+        if watch.sequence || self.capture.touched().any(|table| table.autoincrement) {
+            let new = sequences(db)?;
+            let old = self.sequences.replace(new).unwrap_or_default();
+            let new = self.sequences.as_deref().unwrap_or_default();
+            for (table, before, after) in changed_sequences(&old, new) {
+                self.capture.spool.tail.sequence(table, before, after);
+            }
+        }
+        self.capture.spool.entry_ended()
+    }
+
+    /// Undoes the unit. It must have a savepoint, or have done nothing that SQLite did not undo.
+    pub(crate) fn rollback_unit(&mut self) -> Result<()> {
+        let Some(unit) = self.unit.take() else { return Ok(()) };
+        self.capture.mode = Mode::Off;
+        self.capture.clear();
+        self.sequences = None;
+        self.ledger.undo_to(unit.ledger);
+        if self.db.is_autocommit() {
+            return Ok(());
+        }
+        if unit.savepoint {
+            self.statements.rollback_to.execute(&[])?;
+            self.statements.release.execute(&[])?;
+        }
+        if unit.schema_changed {
+            self.reload_schema()?;
+        }
+        Ok(())
+    }
+
+    /// Writes log, digests and position, and commits: one sync for all units.
+    ///
+    /// After an error the transaction is gone or still open: call [`rollback`](Self::rollback).
+    pub(crate) fn commit(&mut self) -> Result<Position> {
+        let head = self.group().head;
+        if head == self.position {
+            self.statements.commit.execute(&[])?;
+            self.group = None;
+            self.ledger.settle();
+            return Ok(head);
+        }
+        self.prepare_commit()?;
+        self.finish_commit()
+    }
+
+    /// Writes log, digests and position; the transaction stays open.
+    pub(crate) fn prepare_commit(&mut self) -> Result<()> {
+        let commits = std::mem::take(&mut self.group().commits);
+        let wrote = self.append_log(&commits).and_then(|()| {
+            let at = commits.last().map_or(Timestamp(0), |c| c.header().at);
+            self.write_state(at)
+        });
+        self.group().commits = commits;
+        wrote
+    }
+
+    /// Commits what was prepared.
+    pub(crate) fn finish_commit(&mut self) -> Result<Position> {
+        self.statements.commit.execute(&[])?;
+        let group = self.group.take().expect("a group is open");
+        self.ledger.settle();
+        self.position = group.head;
+        Ok(group.head)
+    }
+
+    fn write_state(&mut self, at: Timestamp) -> Result<()> {
+        for name in self.ledger.changed() {
+            match self.ledger.get(name) {
+                Some(table) => self.statements.write_table.execute(&[
+                    ValueRef::Text(name),
+                    int(table.rows),
+                    ValueRef::Blob(&table.digest.to_bytes()),
+                ])?,
+                None => self.statements.delete_table.execute(&[ValueRef::Text(name)])?,
+            }
+        }
+        let head = self.group.as_ref().expect("a group is open").head;
+        self.write_position(head, self.tag, at)
+    }
+
+    pub(crate) fn write_position(&mut self, to: Position, tag: Tag, at: Timestamp) -> Result<()> {
+        self.statements.write_position.execute(&[
+            int(to.epoch.0),
+            int(tag.0),
+            int(to.version.0),
+            ValueRef::Blob(&to.chain.to_bytes()),
+            ValueRef::Blob(&to.digest.to_bytes()),
+            int(at.0),
+        ])
+    }
+
+    /// Undoes the group, whatever is left of it.
+    pub(crate) fn rollback(&mut self) -> Result<()> {
+        self.unit = None;
+        self.sequences = None;
+        self.capture.mode = Mode::Off;
+        self.capture.clear();
+        if !self.db.is_autocommit() {
+            self.statements.rollback.execute(&[])?;
+        }
+        if let Some(group) = self.group.take() {
+            self.ledger.undo_to(group.ledger);
+            if group.schema_changed {
+                self.reload_schema()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The group changes the schema: undoing it reads the schema anew.
+    pub(crate) fn group_schema_changes(&mut self) {
+        self.group().schema_changed = true;
+    }
+
+    /// Where the copy will stand, if it is not by commits of the group.
+    pub(crate) fn set_head(&mut self, head: Position) {
+        self.group().head = head;
+    }
+
+    /// The digest as of now.
+    pub(crate) fn ledger_total(&self) -> crate::change::Digest {
+        self.ledger.total()
+    }
+
+    /// The commits of the open group.
+    pub(crate) fn group_commits(&self) -> &[Commit] {
+        self.group.as_ref().map_or(&[], |group| &group.commits)
+    }
+
+    /// The reign under which commits are made.
+    pub(crate) fn reign(&self) -> Option<LineageEntry> {
+        self.lineage.last().copied()
+    }
+}
+
+/// Says which stored column an ALTER dropped.
+fn name_dropped_column(step: &mut SchemaStep, before: &Schema, after: &Schema) {
+    let SchemaStep::Alter { objects, dropped_column } = step else { return };
+    for (was, is) in objects {
+        let (Some(old), Some(new)) = (before.shapes.get(&was.name), after.shapes.get(&is.name))
+        else {
+            continue;
+        };
+        if new.columns.len() < old.columns.len() {
+            let kept = |name: &str| new.columns.iter().any(|c| c.name == name);
+            *dropped_column = old.columns.iter().find(|c| !kept(&c.name)).map(|c| c.name.clone());
+        }
+    }
+}
+
+/// The content of `sqlite_sequence`.
+pub(crate) fn sequences(db: Db) -> Result<Vec<(String, i64)>> {
+    let mut found = Vec::new();
+    let there = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
+    if db.query_i64(there, &[])?.is_some() {
+        db.query("SELECT name, seq FROM main.sqlite_sequence ORDER BY name", &[], |row| {
+            found.push((row.text(0)?.to_owned(), row.i64(1)));
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+type SequenceChange<'a> = (&'a str, Option<i64>, Option<i64>);
+
+fn changed_sequences<'a>(
+    old: &'a [(String, i64)],
+    new: &'a [(String, i64)],
+) -> Vec<SequenceChange<'a>> {
+    let find = |all: &[(String, i64)], name: &str| all.iter().find(|s| s.0 == name).map(|s| s.1);
+    let mut names: Vec<&str> = old.iter().chain(new).map(|s| s.0.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| (name, find(old, name), find(new, name)))
+        .filter(|(_, before, after)| before != after)
+        .collect()
+}

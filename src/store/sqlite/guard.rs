@@ -1,0 +1,241 @@
+//! What client SQL may do, decided when a statement is prepared.
+//!
+//! SQLite asks an authorizer about everything a statement will touch. It answers here, and on the way
+//! it learns what kind of statement this is: which is more certain than reading the text.
+
+use std::sync::{Arc, Mutex};
+
+use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+use super::codes::from_rusqlite;
+use crate::error::{Error, Kind, Result};
+
+/// What a statement turned out to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Facts {
+    /// Makes a schema object.
+    pub creates: bool,
+    /// Alters a table.
+    pub alters: bool,
+    /// Drops a schema object.
+    pub drops: bool,
+    /// Inserts at its top level.
+    pub inserts: bool,
+    /// Writes `sqlite_sequence` by name.
+    pub sequence: bool,
+    /// Is a PRAGMA.
+    pub pragma: bool,
+}
+
+impl Facts {
+    /// Whether it changes the schema.
+    pub fn is_schema(self) -> bool {
+        self.creates || self.alters || self.drops
+    }
+}
+
+/// PRAGMAs that read, and those that set something of the stream or of the database header.
+const PRAGMAS: &[&str] = &[
+    "application_id",
+    "case_sensitive_like",
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "defer_foreign_keys",
+    "encoding",
+    "foreign_key_check",
+    "foreign_key_list",
+    "foreign_keys",
+    "freelist_count",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "journal_mode",
+    "module_list",
+    "optimize",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "quick_check",
+    "recursive_triggers",
+    "schema_version",
+    "synchronous",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+    "busy_timeout",
+    "cache_size",
+    "legacy_alter_table",
+];
+
+/// … and those among them that may be read but not set, or would change other streams.
+const READ_ONLY_PRAGMAS: &[&str] = &[
+    "encoding",
+    "schema_version",
+    "synchronous",
+    "page_size",
+    "data_version",
+    "freelist_count",
+    "page_count",
+    "legacy_alter_table",
+    "cache_size",
+];
+
+#[derive(Debug, Default)]
+struct State {
+    /// The statement being prepared is a client's.
+    client: bool,
+    facts: Facts,
+    refusal: Option<Error>,
+}
+
+/// The authorizer of one connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guard(Arc<Mutex<State>>);
+
+impl Guard {
+    /// Installs it; it lets everything pass until [`check`](Self::check).
+    pub fn install(connection: &mut Connection) -> Result<Guard> {
+        let guard = Guard::default();
+        let state = guard.0.clone();
+        let answer = move |context: AuthContext<'_>| {
+            let mut state = state.lock().unwrap_or_else(|e| e.into_inner());
+            if state.client { state.answer(&context) } else { Authorization::Allow }
+        };
+        connection.authorizer(Some(answer)).map_err(from_rusqlite)?;
+        Ok(guard)
+    }
+
+    /// Prepares a client's statement: gives what it does, or why it may not.
+    pub fn check<T>(&self, prepare: impl FnOnce() -> Result<T>) -> Result<(T, Facts)> {
+        *self.lock() = State { client: true, ..State::default() };
+        let prepared = prepare();
+        let state = std::mem::take(&mut *self.lock());
+        match (prepared, state.refusal) {
+            (_, Some(refusal)) => Err(refusal),
+            (Err(error), None) => Err(error),
+            (Ok(prepared), None) => Ok((prepared, state.facts)),
+        }
+    }
+
+    /// Runs a prepared client statement: SQLite may have to prepare it again.
+    pub fn enter(&self) {
+        self.lock().client = true;
+    }
+
+    /// Ends what [`enter`](Self::enter) began; gives the refusal, if preparing again met one.
+    pub fn leave(&self) -> Option<Error> {
+        std::mem::take(&mut *self.lock()).refusal
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl State {
+    fn refuse(&mut self, message: impl Into<String>, hint: &str) -> Authorization {
+        let error = Error::new(Kind::Forbidden, "BLOCKED", message).hint(hint);
+        self.refusal.get_or_insert(error);
+        Authorization::Deny
+    }
+
+    fn named(&mut self, name: &str) -> Authorization {
+        let starts =
+            |prefix: &str| name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
+        if starts("_syncline_") || starts("syncline_") {
+            let message = format!("the name {name} is Syncline's own");
+            return self.refuse(message, "choose a name that does not begin with syncline_");
+        }
+        Authorization::Allow
+    }
+
+    fn touched(&mut self, table: &str) -> Authorization {
+        let is = |name: &str| table.eq_ignore_ascii_case(name);
+        if table.get(..10).is_some_and(|p| p.eq_ignore_ascii_case("_syncline_"))
+            || is("sqlite_dbpage")
+            || is("dbstat")
+        {
+            let hint =
+                "see syncline_tables, syncline_held and the HTTP endpoints for what can be read";
+            return self.refuse(format!("{table} is not open to clients"), hint);
+        }
+        Authorization::Allow
+    }
+
+    fn answer(&mut self, context: &AuthContext<'_>) -> Authorization {
+        use AuthAction::*;
+        const TEMP: &str = "make an ordinary table, or keep the rows in the client";
+        match context.action {
+            Attach { .. } | Detach { .. } => self.refuse(
+                "ATTACH and DETACH are not open to clients",
+                "ask for another database by its path in the URL",
+            ),
+            CreateTempIndex { .. }
+            | CreateTempTable { .. }
+            | CreateTempTrigger { .. }
+            | CreateTempView { .. } => self.refuse("TEMP objects are not replicated", TEMP),
+            Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
+                self.refuse("extensions cannot be loaded", "ask the operator")
+            }
+            Pragma { pragma_name, pragma_value } => self.pragma(pragma_name, pragma_value),
+            CreateTable { table_name: name }
+            | CreateView { view_name: name }
+            | CreateVtable { table_name: name, .. }
+            | CreateTrigger { trigger_name: name, .. }
+            | CreateIndex { index_name: name, .. } => {
+                self.facts.creates = true;
+                self.named(name)
+            }
+            AlterTable { table_name, .. } => {
+                self.facts.alters = true;
+                self.touched(table_name)
+            }
+            DropTable { table_name: name }
+            | DropView { view_name: name }
+            | DropVtable { table_name: name, .. }
+            | DropTrigger { trigger_name: name, .. }
+            | DropIndex { index_name: name, .. } => {
+                self.facts.drops = true;
+                self.touched(name)
+            }
+            Insert { table_name } => {
+                self.facts.inserts |= context.accessor.is_none();
+                self.facts.sequence |= table_name.eq_ignore_ascii_case("sqlite_sequence");
+                self.touched(table_name)
+            }
+            Update { table_name, .. } | Delete { table_name } => {
+                self.facts.sequence |= table_name.eq_ignore_ascii_case("sqlite_sequence");
+                self.touched(table_name)
+            }
+            Read { table_name, .. } => match context.accessor {
+                Some(ours) if ours.starts_with("syncline_") => Authorization::Allow,
+                _ => self.touched(table_name),
+            },
+            _ => Authorization::Allow,
+        }
+    }
+
+    fn pragma(&mut self, name: &str, value: Option<&str>) -> Authorization {
+        self.facts.pragma = true;
+        let listed = |list: &[&str]| list.iter().any(|p| p.eq_ignore_ascii_case(name));
+        if !listed(PRAGMAS) {
+            return self.refuse(
+                format!("PRAGMA {name} is not open to clients"),
+                "docs/reference lists the PRAGMAs that are",
+            );
+        }
+        if value.is_some() && listed(READ_ONLY_PRAGMAS) {
+            return self.refuse(
+                format!("PRAGMA {name} can be read but not set"),
+                "the node sets it for every stream",
+            );
+        }
+        Authorization::Allow
+    }
+}

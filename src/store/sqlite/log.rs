@@ -1,0 +1,184 @@
+//! The log: commits in order, written in the transaction of their rows.
+//!
+//! One row holds the commits of one group, so that a group costs one insert. A commit whose body is
+//! over a mebibyte has a row of its own, and its body lies in `_syncline_part`.
+
+use super::SqliteStore;
+use super::raw::Db;
+use super::state::int;
+use crate::change::{
+    Chain, ChainHasher, Commit, Decoder, Header, LineageEntry, Position, Timestamp, ValueRef,
+    Version,
+};
+use crate::error::{Error, Result};
+
+/// About how large a row of the log may get.
+const ROW: usize = 1 << 20;
+
+fn damaged(version: Version) -> Error {
+    Error::corrupt("LOG_CORRUPT", format!("the log has no whole commit at version {version}"))
+        .hint("readers heal by a full copy; `syncline verify` checks the rows themselves")
+}
+
+/// The commits of one row.
+fn frames(bytes: &[u8]) -> Result<Vec<Commit>> {
+    let mut decoder = Decoder(bytes);
+    let mut commits = Vec::new();
+    while !decoder.is_empty() {
+        commits.push(Commit::read(&mut decoder)?);
+    }
+    Ok(commits)
+}
+
+/// The commits after `after`, at most about `bytes` of them, but at least one if there is one.
+pub(crate) fn after(db: Db, after: Version, bytes: usize) -> Result<Vec<Commit>> {
+    let mut commits: Vec<Commit> = Vec::new();
+    let mut stmt = db.prepare(
+        "SELECT frames, size FROM main._syncline_log WHERE version > ?1 ORDER BY version",
+    )?;
+    stmt.bind(1, int(after.0))?;
+    let mut size = 0;
+    while size < bytes && stmt.step()? {
+        commits.extend(frames(stmt.blob(0)?)?.into_iter().filter(|c| c.version() > after));
+        size += stmt.i64(1) as usize;
+    }
+    Ok(commits)
+}
+
+/// A part of a large commit's body, from 0.
+pub(crate) fn part(db: Db, version: Version, index: u32) -> Result<Vec<u8>> {
+    let mut found = None;
+    let sql =
+        "SELECT body FROM main._syncline_part WHERE version = ?1 ORDER BY id LIMIT 1 OFFSET ?2";
+    db.query(sql, &[int(version.0), int(index.into())], |row| {
+        found = Some(row.blob(0)?.to_vec());
+        Ok(())
+    })?;
+    found.ok_or_else(|| damaged(version))
+}
+
+/// The chain at `version`, if the log reaches it.
+pub(crate) fn chain_at(db: Db, head: &Position, version: Version) -> Result<Option<Chain>> {
+    if version == head.version {
+        return Ok(Some(head.chain));
+    }
+    let mut found = None;
+    let sql = "SELECT frames FROM main._syncline_log WHERE version >= ?1 ORDER BY version LIMIT 1";
+    db.query(sql, &[int(version.0 + 1)], |row| {
+        let commits = frames(row.blob(0)?)?;
+        let next = commits.iter().find(|c| c.version() == version.next());
+        found = next.map(|c| c.header().previous);
+        Ok(())
+    })?;
+    if found.is_none() && version == Version(0) && head.version == Version(0) {
+        found = Some(Chain::default());
+    }
+    Ok(found)
+}
+
+/// The first version whose commit the log still has; none if it is empty.
+pub(crate) fn oldest(db: Db) -> Result<Option<Version>> {
+    let sql = "SELECT first FROM main._syncline_log ORDER BY version LIMIT 1";
+    Ok(db.query_i64(sql, &[])?.map(|v| Version(v as u64)))
+}
+
+/// How large the log is, parts included.
+pub(crate) fn size(db: Db) -> Result<u64> {
+    let sql = "SELECT coalesce(sum(size), 0) FROM main._syncline_log";
+    Ok(db.query_i64(sql, &[])?.unwrap_or(0) as u64)
+}
+
+/// Deletes the rows up to `version`.
+pub(crate) fn delete_to(db: Db, version: Version) -> Result<()> {
+    db.execute("DELETE FROM main._syncline_part WHERE version <= ?1", &[int(version.0)])?;
+    db.execute("DELETE FROM main._syncline_log WHERE version <= ?1", &[int(version.0)])
+}
+
+/// Deletes the commits after `version`; a row that holds both sides of it is written again.
+pub(crate) fn delete_after(db: Db, version: Version) -> Result<()> {
+    let mut kept = Vec::new();
+    let sql = "SELECT frames FROM main._syncline_log WHERE version > ?1 AND first <= ?1";
+    db.query(sql, &[int(version.0)], |row| {
+        kept = frames(row.blob(0)?)?;
+        kept.retain(|c| c.version() <= version);
+        Ok(())
+    })?;
+    db.execute("DELETE FROM main._syncline_part WHERE version > ?1", &[int(version.0)])?;
+    db.execute("DELETE FROM main._syncline_log WHERE version > ?1", &[int(version.0)])?;
+    if kept.is_empty() { Ok(()) } else { insert(&mut prepare_insert(db)?, &kept, 0) }
+}
+
+pub(crate) fn prepare_insert(db: Db) -> Result<super::raw::Stmt> {
+    db.prepare(
+        "INSERT INTO main._syncline_log (version, first, chain, at, size, frames) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )
+}
+
+fn insert(stmt: &mut super::raw::Stmt, commits: &[Commit], in_parts: u64) -> Result<()> {
+    let (first, last) = (&commits[0], &commits[commits.len() - 1]);
+    let frames: Vec<u8> = commits.iter().flat_map(|c| c.frame()).copied().collect();
+    stmt.execute(&[
+        int(last.version().0),
+        int(first.version().0),
+        ValueRef::Blob(&last.chain().to_bytes()),
+        int(last.header().at.0),
+        int(frames.len() as u64 + in_parts),
+        ValueRef::Blob(&frames),
+    ])
+}
+
+impl SqliteStore {
+    /// Appends commits; the parts of large ones are there already.
+    pub(crate) fn append_log(&mut self, commits: &[Commit]) -> Result<()> {
+        let mut start = 0;
+        let mut size = 0;
+        for (i, commit) in commits.iter().enumerate() {
+            let alone = commit.parts() > 0;
+            if i > start && (alone || size + commit.frame().len() > ROW) {
+                insert(&mut self.statements.insert_log, &commits[start..i], 0)?;
+                (start, size) = (i, 0);
+            }
+            size += commit.frame().len();
+            if alone {
+                let sql = "SELECT sum(length(body)) FROM main._syncline_part WHERE version = ?1";
+                let bytes = self.db.query_i64(sql, &[int(commit.version().0)])?.unwrap_or(0);
+                insert(&mut self.statements.insert_log, &commits[i..=i], bytes as u64)?;
+                (start, size) = (i + 1, 0);
+            }
+        }
+        if start < commits.len() {
+            insert(&mut self.statements.insert_log, &commits[start..], 0)?;
+        }
+        Ok(())
+    }
+
+    /// Stores one part of a large commit.
+    pub(crate) fn append_part(&mut self, version: Version, body: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO main._syncline_part (version, body) VALUES (?1, ?2)";
+        self.db.execute(sql, &[int(version.0), ValueRef::Blob(body)])
+    }
+
+    /// Seals a commit whose body is too large for one frame.
+    pub(crate) fn seal_parts(
+        &mut self,
+        at: Timestamp,
+        digest: crate::change::Digest,
+        reign: LineageEntry,
+        head: Position,
+    ) -> Result<Commit> {
+        let version = head.version.next();
+        let (epoch, tag) = (reign.epoch, reign.tag);
+        let mut hasher = ChainHasher::new(head.chain, epoch, tag, version, at);
+        let ends = self.capture.spool.parts();
+        let mut start = 0;
+        for end in &ends {
+            let body = self.capture.spool.read(start, *end)?;
+            hasher.update(&body);
+            self.append_part(version, &body)?;
+            start = *end;
+        }
+        let header = Header { previous: head.chain, epoch, tag, version, at, digest };
+        Ok(Commit::seal_parts(header, ends.len() as u32, hasher.finish(digest)))
+    }
+}

@@ -1,0 +1,257 @@
+//! A store in SQLite: a file, or a memory that looks like one.
+//!
+//! ```text
+//!   client SQL ──► client ──► guard        what may run, and what it does
+//!                    │
+//!                    ▼
+//!   group ───► SQLite connection ──► capture ──► spool      the hook's rows, the commit's body
+//!     │                                 │
+//!     ├─► ledger  ◄─────────────────────┘                   the digests, with a way back
+//!     └─► log, state                                        beside the rows, in their transaction
+//!
+//!   apply ───► the same connection and hook: a copy moves by commits instead of by SQL
+//! ```
+//!
+//! One struct does both, because any copy can be promoted: [`SqliteStore::serve_clients`] and
+//! [`SqliteStore::follow`] switch between them.
+//!
+//! Left out: SQLite's sessions (they cost more than the hook and silently replace it), ATTACH, and
+//! writing from more than one connection.
+
+mod apply;
+mod capture;
+mod client;
+mod codes;
+mod connection;
+mod copy;
+mod functions;
+mod group;
+mod guard;
+mod held;
+mod ledger;
+mod log;
+mod raw;
+mod recount;
+mod run;
+mod schema;
+mod source;
+mod spool;
+mod state;
+mod statement;
+mod store;
+#[cfg(test)]
+mod tests;
+pub(crate) mod text;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+pub use connection::Sync;
+pub use held::HeldCommit;
+pub use source::SqliteSource;
+pub use statement::{Arguments, Description, ResultColumn, Statement, StatementResult};
+
+pub(crate) use client::{Budget, Client, Deadline, Prepared};
+pub(crate) use connection::Reader;
+pub(crate) use functions::Context;
+pub(crate) use group::{Point, Watch};
+pub(crate) use run::Failed;
+
+use crate::change::{Lineage, Position, Tag};
+use crate::error::Result;
+use crate::store::disk::Disk;
+use capture::Capture;
+use ledger::Ledger;
+use raw::{Db, Stmt};
+use schema::Schema;
+
+/// The statements that every group runs.
+struct Statements {
+    begin: Stmt,
+    commit: Stmt,
+    rollback: Stmt,
+    savepoint: Stmt,
+    release: Stmt,
+    rollback_to: Stmt,
+    position: Stmt,
+    write_position: Stmt,
+    write_table: Stmt,
+    delete_table: Stmt,
+    insert_log: Stmt,
+}
+
+impl Statements {
+    fn new(db: Db) -> Result<Statements> {
+        Ok(Statements {
+            begin: db.prepare("BEGIN IMMEDIATE")?,
+            commit: db.prepare("COMMIT")?,
+            rollback: db.prepare("ROLLBACK")?,
+            savepoint: db.prepare("SAVEPOINT _syncline_unit")?,
+            release: db.prepare("RELEASE _syncline_unit")?,
+            rollback_to: db.prepare("ROLLBACK TO _syncline_unit")?,
+            position: db.prepare(state::READ_POSITION)?,
+            write_position: db.prepare(
+                "UPDATE main._syncline_position SET epoch = ?1, tag = ?2, version = ?3, chain = ?4, \
+                 digest = ?5, at = ?6",
+            )?,
+            write_table: db.prepare(
+                "INSERT INTO main._syncline_tables (name, rows, digest) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (name) DO UPDATE SET rows = ?2, digest = ?3",
+            )?,
+            delete_table: db.prepare("DELETE FROM main._syncline_tables WHERE name = ?1")?,
+            insert_log: log::prepare_insert(db)?,
+        })
+    }
+}
+
+/// A copy of one database in SQLite, with the connection that writes it.
+pub struct SqliteStore {
+    // Statements go before their connection, and the hooks' contexts after it: fields are dropped in
+    // the order of their declaration.
+    statements: Statements,
+    appliers: apply::Appliers,
+    pub(crate) client: Client,
+    db: Db,
+    connection: Connection,
+    capture: Box<Capture>,
+    pub(crate) deadline: Box<Deadline>,
+    pub(crate) context: Context,
+    schema: Schema,
+    ledger: Ledger,
+    position: Position,
+    tag: Tag,
+    lineage: Lineage,
+    /// `sqlite_sequence` as of the last unit; none if it must be read again.
+    sequences: Option<Vec<(String, i64)>>,
+    group: Option<group::Group>,
+    unit: Option<group::Unit>,
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl SqliteStore {
+    /// Opens (or makes) the copy in the file `path` of `disk`. `commit_limit` bounds the bytes of one
+    /// commit.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        sync: Sync,
+        commit_limit: u64,
+    ) -> Result<SqliteStore> {
+        let mut connection = connection::open_writable(disk.as_ref(), path, sync)?;
+        let db = Db::of(&connection);
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        state::create(db)?;
+        db.execute_batch("COMMIT")?;
+        let (client, context) = connection::equip(&mut connection)?;
+        let mut store = SqliteStore {
+            statements: Statements::new(db)?,
+            appliers: apply::Appliers::default(),
+            client,
+            capture: Capture::install(db, commit_limit),
+            deadline: Deadline::install(db),
+            context,
+            db,
+            connection,
+            schema: Schema::default(),
+            ledger: Ledger::default(),
+            position: Position::default(),
+            tag: Tag::default(),
+            lineage: Lineage::default(),
+            sequences: None,
+            group: None,
+            unit: None,
+            path: path.to_owned(),
+            disk,
+        };
+        store.load()?;
+        store.adopt_unlogged()?;
+        Ok(store)
+    }
+
+    /// Reads position, lineage, schema and digests from the file.
+    pub(crate) fn load(&mut self) -> Result<()> {
+        let db = self.db;
+        db.execute_batch("BEGIN")?;
+        let loaded = self.load_inside();
+        db.execute_batch("ROLLBACK")?;
+        loaded
+    }
+
+    fn load_inside(&mut self) -> Result<()> {
+        let row = state::position(self.db)?;
+        self.position = row.position;
+        self.tag = row.tag;
+        self.lineage = state::lineage(self.db)?;
+        self.reload_schema()?;
+        self.appliers = apply::Appliers::default();
+        self.sequences = None;
+        self.ledger = Ledger::new(state::digests(self.db, &self.schema)?);
+        Ok(())
+    }
+
+    /// Tables that were in the file before Syncline was: counted once, before the first commit.
+    fn adopt_unlogged(&mut self) -> Result<()> {
+        let untouched = self.position == Position::default() && self.lineage.0.is_empty();
+        if !untouched || self.schema.shapes.is_empty() {
+            return Ok(());
+        }
+        self.ledger = Ledger::new(recount::database(self.db)?);
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        for (name, table) in self.ledger.digest().tables() {
+            self.statements.write_table.execute(&[
+                crate::change::ValueRef::Text(name),
+                state::int(table.rows),
+                crate::change::ValueRef::Blob(&table.digest.to_bytes()),
+            ])?;
+        }
+        let position = Position { digest: self.ledger.total(), ..self.position };
+        self.write_position(position, self.tag, crate::change::Timestamp(0))?;
+        self.db.execute_batch("COMMIT")?;
+        self.position = position;
+        Ok(())
+    }
+
+    /// Where the copy stands, as this handle last wrote or loaded it.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The epochs, likewise.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the file lies.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The handle, for what the engine's writer does itself.
+    pub(crate) fn db(&self) -> Db {
+        self.db
+    }
+
+    /// From now on commits come from clients' SQL: their triggers, keys and checks are on.
+    pub(crate) fn serve_clients(&self) -> Result<()> {
+        connection::set_client_mode(self.db, true)
+    }
+
+    /// From now on commits come from a source: triggers, key actions and checks are off, and shadow
+    /// tables may be written.
+    pub(crate) fn follow(&self) -> Result<()> {
+        connection::set_client_mode(self.db, false)
+    }
+
+    /// Whether a commit is synced before it is reported.
+    pub(crate) fn set_sync(&self, sync: Sync) -> Result<()> {
+        connection::set_sync(self.db, sync)
+    }
+}

@@ -1,0 +1,196 @@
+//! The store's seam, over SQLite.
+
+use super::SqliteStore;
+use super::state::{self, int};
+use super::{held, log, recount, source};
+use crate::change::{
+    Chain, Commit, DatabaseDigest, Epoch, Lineage, LineageEntry, Position, Tag, Timestamp,
+    ValueRef, Version,
+};
+use crate::error::{Error, Result};
+use crate::store::{Holder, Parts, SnapshotItem, Source, Standing, Store};
+
+impl Source for SqliteStore {
+    fn standing(&mut self) -> Result<Standing> {
+        source::standing(self.db)
+    }
+
+    fn digests(&mut self) -> Result<DatabaseDigest> {
+        source::digests(self.db)
+    }
+
+    fn after(&mut self, version: Version, bytes: usize) -> Result<Vec<Commit>> {
+        log::after(self.db, version, bytes)
+    }
+
+    fn part(&mut self, version: Version, index: u32) -> Result<Vec<u8>> {
+        log::part(self.db, version, index)
+    }
+
+    fn chain_at(&mut self, version: Version) -> Result<Option<Chain>> {
+        source::chain_at(self.db, version)
+    }
+
+    fn oldest(&mut self) -> Result<Option<Version>> {
+        log::oldest(self.db)
+    }
+
+    fn snapshot(
+        &mut self,
+        each: &mut dyn FnMut(SnapshotItem<'_>) -> Result<()>,
+    ) -> Result<Standing> {
+        source::snapshot(self.db, each)
+    }
+}
+
+fn unreachable_version(to: Version) -> Error {
+    Error::diverged(
+        "UNDO_IMPOSSIBLE",
+        format!("the log of this copy does not reach back to version {to}"),
+    )
+    .hint("this copy is rebuilt from its source")
+}
+
+impl Store for SqliteStore {
+    fn recount(&mut self) -> Result<DatabaseDigest> {
+        let db = self.db;
+        source::in_snapshot(db, || recount::database(db))
+    }
+
+    fn set_verified(&mut self, version: Version) -> Result<()> {
+        self.db.execute("UPDATE main._syncline_position SET verified = ?1", &[int(version.0)])
+    }
+
+    fn apply(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        self.apply_commits(lineage, commits, parts)
+    }
+
+    fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
+        self.begin()?;
+        let undone = self.rewind_inside(to, reason, now);
+        self.capture.mode = super::capture::Mode::Off;
+        if undone.is_err() {
+            self.rollback()?;
+            self.load()?;
+        }
+        undone
+    }
+
+    fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let taken = self.take_epoch_inside(tag, holder);
+        self.db.execute_batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        taken?;
+        self.load()?;
+        Ok(self.position)
+    }
+
+    fn renew(&mut self, lease: Timestamp) -> Result<()> {
+        self.begin()?;
+        let renewed = self
+            .db
+            .execute("UPDATE main._syncline_position SET lease = ?1", &[int(lease.0)])
+            .and_then(|()| self.commit().map(|_| ()));
+        if renewed.is_err() {
+            self.rollback()?;
+        }
+        renewed
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.begin()?;
+        let sql = "UPDATE main._syncline_position SET node = NULL, lease = 0";
+        let released = self.db.execute(sql, &[]).and_then(|()| self.commit().map(|_| ()));
+        if released.is_err() {
+            self.rollback()?;
+        }
+        released
+    }
+
+    fn trim(
+        &mut self,
+        older_than: Timestamp,
+        size: u64,
+        keep_after: Version,
+    ) -> Result<Option<Version>> {
+        let by_age = "SELECT max(version) FROM main._syncline_log WHERE at < ?1 AND version <= ?2";
+        let by_age = self.db.query_i64(by_age, &[int(older_than.0), int(keep_after.0)])?;
+        let by_size = "SELECT max(version) FROM (SELECT version, \
+             sum(size) OVER (ORDER BY version DESC) AS total FROM main._syncline_log) WHERE total > ?1";
+        let by_size = self.db.query_i64(by_size, &[int(size)])?;
+        let to = by_age.max(by_size).unwrap_or(0);
+        if to > 0 {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+            let deleted = log::delete_to(self.db, Version(to as u64));
+            self.db.execute_batch(if deleted.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+            deleted?;
+        }
+        log::oldest(self.db)
+    }
+}
+
+impl SqliteStore {
+    fn take_epoch_inside(&mut self, tag: Tag, holder: &Holder) -> Result<()> {
+        let row = state::position(self.db)?;
+        let mut lineage = state::lineage(self.db)?;
+        let highest =
+            lineage.last().map_or(row.position.epoch, |e| e.epoch.max(row.position.epoch));
+        let epoch = Epoch(highest.0 + 1);
+        lineage.0.push(LineageEntry { epoch, tag, first: row.position.version.next() });
+        state::write_lineage(self.db, &lineage)?;
+        let position = Position { epoch, ..row.position };
+        self.write_position(position, tag, row.at)?;
+        let sql = "UPDATE main._syncline_position SET \
+                   node = ?1, directory = ?2, pid = ?3, advertise = ?4, lease = ?5";
+        self.db.execute(
+            sql,
+            &[
+                ValueRef::Text(&holder.node),
+                ValueRef::Text(&holder.directory),
+                ValueRef::Integer(holder.pid.into()),
+                ValueRef::Text(&holder.advertise),
+                int(holder.lease.0),
+            ],
+        )
+    }
+
+    fn rewind_inside(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
+        let db = self.db;
+        self.group_schema_changes();
+        let reached = log::oldest(db)?.is_some_and(|oldest| oldest <= to.next());
+        if !reached || to > self.position.version {
+            return Err(unreachable_version(to));
+        }
+        let commits = log::after(db, to, usize::MAX)?;
+        for commit in commits.iter().rev() {
+            self.undo_commit(commit, &mut |c, index| log::part(db, c.version(), index))?;
+        }
+        // Held in their order, so that a replay can follow it.
+        for commit in &commits {
+            held::hold(db, commit, reason, now, &mut |c, index| log::part(db, c.version(), index))?;
+        }
+        let Some(first) = commits.first() else { return Ok(self.position) };
+        log::delete_after(db, to)?;
+        let mut lineage = self.lineage.clone();
+        while lineage.0.last().is_some_and(|e| e.first > to) && lineage.0.len() > 1 {
+            lineage.0.pop();
+        }
+        let reign = lineage.last().copied().ok_or_else(|| unreachable_version(to))?;
+        state::write_lineage(db, &lineage)?;
+        self.set_head(Position {
+            epoch: reign.epoch,
+            version: to,
+            chain: first.header().previous,
+            digest: self.ledger_total(),
+        });
+        self.tag = reign.tag;
+        self.lineage = lineage;
+        self.prepare_commit()?;
+        self.finish_commit()
+    }
+}
