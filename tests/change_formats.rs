@@ -267,8 +267,7 @@ fn everything_else_has_the_golden_bytes() {
     let two = table("people", "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)");
     let renamed = table("persons", "CREATE TABLE \"persons\" (id INTEGER PRIMARY KEY, name TEXT)");
     let alter = |before: &Object, after: &Object, dropped: Option<&str>| SchemaStep::Alter {
-        before: before.clone(),
-        after: after.clone(),
+        objects: vec![(before.clone(), after.clone())],
         dropped_column: dropped.map(Into::into),
     };
     let mut body = BodyWriter::default();
@@ -285,4 +284,19 @@ fn everything_else_has_the_golden_bytes() {
     let id = RequestId { client: "client-a".into(), sequence: u64::MAX };
     body.request(&id, br#"{"ok":true}"#);
     assert_eq!(hex(&body.0.0), text(&commit(&vectors(), "everything else")["body"]));
+}
+
+/// Every 128-bit number that `docs/formats.md` shows is one of the vectors'.
+#[test]
+fn documented_hashes_are_golden() {
+    let documented = include_str!("../docs/formats.md");
+    let vectors = include_str!("vectors/format-1.json");
+    let is_hash = |word: &&str| word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let hashes: Vec<_> =
+        documented.split(|c: char| !c.is_ascii_alphanumeric()).filter(is_hash).collect();
+    assert!(hashes.len() > 8);
+    for hash in hashes {
+        let example = hash == "0123456789abcdef0123456789abcdef";
+        assert!(example || vectors.contains(hash), "{hash} is in no vector");
+    }
 }

@@ -5,7 +5,9 @@
  *
  *   SHIM_DELAY_US=3000      each sync takes this much longer
  *   SHIM_FAIL_AT=N          the N-th sync and every later one fails (as a failed disk stays failed)
- *   SHIM_FAIL_WRITE_AT=N    the N-th write to a regular file and every later one fails
+ *   SHIM_FAIL_WRITE_AT=N    the N-th write to a regular file and every later one fails (a log on
+ *                           the standard streams is not counted, file or not)
+ *   SHIM_FAIL_TIMES=M       only M calls fail, then all is well again (as a disk that was full)
  *   SHIM_FAIL_SUFFIX=-wal   only files whose path ends so are counted and fail
  *   SHIM_ERRNO=28           the error of a failed call (default: EIO)
  *   SHIM_COUNTS=FILE        counts are kept here: two native 64-bit integers, syncs then writes
@@ -38,6 +40,7 @@
 static struct {
     long delay_us;
     uint64_t fail_sync_at, fail_write_at; /* 0: never */
+    uint64_t fail_times;                  /* 0: for ever */
     const char *suffix;                   /* NULL: every file */
     int error;
     uint64_t *counts; /* [0] syncs, [1] writes */
@@ -87,6 +90,7 @@ __attribute__((constructor)) static void start(void) {
     shim.delay_us = number("SHIM_DELAY_US", 0);
     shim.fail_sync_at = (uint64_t)number("SHIM_FAIL_AT", 0);
     shim.fail_write_at = (uint64_t)number("SHIM_FAIL_WRITE_AT", 0);
+    shim.fail_times = (uint64_t)number("SHIM_FAIL_TIMES", 0);
     shim.suffix = getenv("SHIM_FAIL_SUFFIX");
     shim.error = (int)number("SHIM_ERRNO", EIO);
     shim.counts = counts && *counts ? open_counts(counts) : own_counts;
@@ -121,6 +125,7 @@ static int is_regular(int fd) {
 static int counted_to_failure(int which, uint64_t fail_at) {
     uint64_t nth = __atomic_add_fetch(&shim.counts[which], 1, __ATOMIC_SEQ_CST);
     if (!fail_at || nth < fail_at) return 0;
+    if (shim.fail_times && nth >= fail_at + shim.fail_times) return 0;
     errno = shim.error;
     return 1;
 }
@@ -139,7 +144,7 @@ static int write_fails(int fd) {
     started();
     if (!shim.fail_write_at && shim.counts == own_counts) return 0;
     int saved = errno;
-    int counts = is_regular(fd) && path_matches(fd);
+    int counts = fd > 2 && is_regular(fd) && path_matches(fd);
     errno = saved;
     return counts && counted_to_failure(1, shim.fail_write_at);
 }

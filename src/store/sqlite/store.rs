@@ -141,7 +141,7 @@ impl SqliteStore {
         let highest =
             lineage.last().map_or(row.position.epoch, |e| e.epoch.max(row.position.epoch));
         let epoch = Epoch(highest.0 + 1);
-        lineage.0.push(LineageEntry { epoch, tag, first: row.position.version.next() });
+        lineage.begin(LineageEntry { epoch, tag, first: row.position.version.next() });
         state::write_lineage(self.db, &lineage)?;
         let position = Position { epoch, ..row.position };
         self.write_position(position, tag, row.at)?;
