@@ -44,6 +44,7 @@ pub mod client;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod ship;
 pub mod store;
 
 #[cfg(feature = "planted")]

@@ -108,6 +108,11 @@ impl Connections {
         self.open.lock().expect("no panic while held").1.remove(&id);
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.lock().expect("no panic while held").1.len()
+    }
+
     /// Makes every connection look at the stage.
     pub fn call_all(&self) {
         for connection in self.open.lock().expect("no panic while held").1.values() {

@@ -6,11 +6,15 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Uri};
 use serde_json::json;
 
+use super::admin::of_table;
+use super::feed::blocking;
 use super::headers::duration;
 use super::node::Node;
 use super::reply::{self, Answer};
 use super::route::only;
-use crate::engine::{Database, Role, State, Status};
+use crate::acknowledge::Level;
+use crate::change::Position;
+use crate::engine::{Database, ReceiptState, Role, State, Status};
 use crate::error::{Error, Result};
 
 /// `/health`, `/ready` and `/version`.
@@ -70,14 +74,7 @@ fn unready(
 /// `/v1/databases/{db}/position`.
 pub(super) fn position(database: &Database) -> Answer {
     let status = database.status();
-    let tables: serde_json::Map<_, _> = status
-        .tables
-        .iter()
-        .map(|(name, rows, digest)| {
-            let of = json!({"rows": rows.to_string(), "digest": digest.to_string()});
-            (name.clone(), of)
-        })
-        .collect();
+    let tables: serde_json::Map<_, _> = status.tables.iter().map(of_table).collect();
     let position = status.position;
     Ok(reply::json(
         StatusCode::OK,
@@ -89,6 +86,21 @@ pub(super) fn position(database: &Database) -> Answer {
             "verified": status.verified.to_string(),
             "tables": tables,
         }),
+    ))
+}
+
+/// `/v1/databases/{db}/receipts/{receipt}`: how far a write has got.
+pub(super) async fn receipt(database: &Database, receipt: &str) -> Answer {
+    let receipt: Position = receipt.parse()?;
+    let of = database.clone();
+    let (state, durable_on, survives) = match blocking(move || of.receipt_state(receipt)).await? {
+        ReceiptState::Pending => ("pending", vec![], Level::Memory.survives()),
+        ReceiptState::Durable(on) => ("durable", on, Level::Disk.survives()),
+        ReceiptState::Undone => ("undone", vec![], "nothing: it was undone; see what is held"),
+    };
+    Ok(reply::json(
+        StatusCode::OK,
+        &json!({"state": state, "durable_on": durable_on, "survives": survives}),
     ))
 }
 
@@ -132,8 +144,7 @@ pub(super) fn flag(uri: &Uri, key: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acknowledge::Level;
-    use crate::change::{Position, Version};
+    use crate::change::Version;
     use std::time::Duration;
 
     #[test]

@@ -30,17 +30,21 @@
 //! Cursors, the WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; TLS and
 //! authentication, whose place is [`guard`]; compression.
 
+mod admin;
 mod body;
 mod connection;
+mod feed;
 mod forward;
 mod guard;
 mod headers;
 mod health;
 mod hrana;
+mod metrics;
 mod node;
 mod reply;
 mod route;
 mod server;
 mod stall;
+mod wake;
 
 pub use server::{HttpLimits, RESERVED, Server, check_name};

@@ -24,6 +24,9 @@ pub(super) enum Door {
     Operators,
 }
 
+/// Snapshots that are sent at a time: each holds a read transaction.
+const SNAPSHOTS: usize = 4;
+
 /// A node as its handlers see it.
 pub(super) struct Node {
     /// Its name, ready to be sent.
@@ -46,6 +49,8 @@ pub(super) struct Node {
     pub streams: Arc<Streams>,
     /// The way to writers.
     pub forwarder: Forwarder,
+    /// Turns at sending a snapshot.
+    pub snapshots: Arc<Semaphore>,
     /// How far the server's life has got.
     pub stage: watch::Receiver<Stage>,
 }
@@ -72,6 +77,7 @@ impl Node {
             connections: Connections::new(server.limits.connections),
             buffers: Arc::new(Semaphore::new(server.limits.buffers >> 10)),
             streams: Arc::new(Streams::new(server.limits.streams, server.limits.stream_idle)),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
             forwarder: Forwarder::new(name.clone()),
             name,
             limits: server.limits,

@@ -19,7 +19,7 @@ use super::guard::Principal;
 use super::headers::NODE;
 use super::node::{Door, Node};
 use super::reply::{self, Answer, Body, Response};
-use super::{health, hrana};
+use super::{admin, feed, health, hrana, metrics, wake};
 use crate::engine::Database;
 use crate::error::{Error, Kind, Result};
 
@@ -110,12 +110,35 @@ async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
             hrana::answer(node, node.default()?, call).await
         }
         ["health" | "ready" | "version"] => health::answer(node, &call.head),
-        ["v1", "databases", name, "position"] => {
-            only(&call.head, Method::GET)?;
-            health::position(node.database(name)?)
+        ["v1", "databases", name, rest @ ..] => {
+            let database = node.database(name)?.clone();
+            of_database(node, &database, rest, call).await
         }
-        [name, rest @ ..] if node.databases.contains_key(*name) => unspoken(&call.head, rest),
+        [name, rest @ ..] if node.databases.contains_key(*name) => {
+            let database = node.database(name)?.clone();
+            for_database(node, &database, rest, call).await
+        }
         rest => unspoken(&call.head, rest),
+    }
+}
+
+/// Below `/v1/databases/{db}/`, for clients and other nodes.
+async fn of_database(node: &Arc<Node>, database: &Database, rest: &[&str], call: Call) -> Answer {
+    let posts = matches!(rest, ["readers" | "replay"]);
+    let known =
+        posts || matches!(rest, ["position" | "changes" | "snapshot" | "wake"] | ["receipts", _]);
+    if !known {
+        return Err(reply::not_found(call.head.uri.path()));
+    }
+    only(&call.head, if posts { Method::POST } else { Method::GET })?;
+    match rest {
+        ["position"] => health::position(database),
+        ["receipts", receipt] => health::receipt(database, receipt).await,
+        ["changes"] => feed::changes(node, database, &call.head).await,
+        ["snapshot"] => feed::snapshot(node, database, &call.head).await,
+        ["wake"] => wake::wake(node, database),
+        ["readers"] => wake::register(node, database, call).await,
+        _ => admin::replay_here(node, database, call).await,
     }
 }
 
@@ -147,6 +170,18 @@ async fn for_operators(node: &Arc<Node>, call: Call) -> Answer {
     let path = call.head.uri.path().to_owned();
     match segments(&path).as_slice() {
         ["health" | "ready" | "version"] => health::answer(node, &call.head),
+        ["metrics"] => {
+            only(&call.head, Method::GET)?;
+            metrics::render(node)
+        }
+        ["v1", "status"] => {
+            only(&call.head, Method::GET)?;
+            admin::status(node)
+        }
+        ["v1", "databases", name, rest @ ..] => {
+            let database = node.database(name)?.clone();
+            admin::database(node, &database, rest, call).await
+        }
         _ => Err(reply::not_found(&path)),
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::accept;
+use super::metrics;
 use super::node::{Door, Node};
 use crate::engine::Database;
 use crate::error::{Error, Result};
@@ -157,7 +158,10 @@ impl Server {
         }
         tokio::spawn(node.clone().keep_house());
         drop(answering);
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            () = metrics::record() => {}
+        }
 
         stage.send_replace(Stage::Draining);
         node.connections.call_all();

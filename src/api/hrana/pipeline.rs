@@ -74,7 +74,6 @@ fn one_write_for_each_key(pipeline: &Pipeline<'_>, options: &RequestOptions) -> 
 }
 
 /// The stream of a pipeline: its own, or one from the table.
-#[expect(clippy::large_enum_variant, reason = "it lives on one stack, and only once")]
 enum Open {
     New(Stream),
     Taken(Taken),

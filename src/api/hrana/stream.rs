@@ -151,6 +151,11 @@ impl Streams {
         Ok(Taken { streams: self.clone(), key, stream: Some(stream) })
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.table().slots.len()
+    }
+
     /// Ends what idled too long.
     pub fn expire(&self, now: Instant) {
         // Their sessions are dropped after the table is free again.
@@ -186,14 +191,12 @@ impl Table {
         }
     }
 
-    fn expire(&mut self, now: Instant) -> Vec<Box<Stream>> {
+    fn expire(&mut self, now: Instant) -> Vec<Slot> {
         let mut expired = Vec::new();
         while self.order.front().is_some_and(|(deadline, _)| *deadline <= now) {
             let Some((_, key)) = self.order.pop_front() else { break };
-            if matches!(self.slots.get(&key), Some(Slot::Idle(_)))
-                && let Some(Slot::Idle(stream)) = self.slots.remove(&key)
-            {
-                expired.push(stream);
+            if matches!(self.slots.get(&key), Some(Slot::Idle(_))) {
+                expired.extend(self.slots.remove(&key));
             }
         }
         expired
