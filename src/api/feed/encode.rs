@@ -187,25 +187,33 @@ impl<'a> Changes<'a> {
     }
 
     fn step(&mut self, step: &SchemaStep, out: &mut Vec<u8>) {
-        let (object, sql) = match step {
-            SchemaStep::Create(object) | SchemaStep::Alter { after: object, .. } => {
-                (object, object.sql.clone())
+        match step {
+            SchemaStep::Create(object) => self.object(object, None, &object.sql, out),
+            SchemaStep::Drop(object) => self.object(object, None, &drop_statement(object), out),
+            SchemaStep::Alter { objects, .. } => {
+                for (before, after) in objects {
+                    self.object(after, Some(&before.sql), &after.sql, out);
+                }
             }
-            SchemaStep::Drop(object) => (object, drop_statement(object)),
-        };
-        if self.begins(&object.table, "schema", out) {
-            out.extend_from_slice(b",\"kind\":");
-            put(out, object.kind.as_str());
-            out.extend_from_slice(b",\"name\":");
-            put(out, &object.name);
-            if let SchemaStep::Alter { before, .. } = step {
-                out.extend_from_slice(b",\"was\":");
-                put(out, &before.sql);
-            }
-            out.extend_from_slice(b",\"sql\":");
-            put(out, &sql);
-            out.push(b'}');
         }
+    }
+
+    /// A schema object that came, went or changed, and the statement that it was, or is.
+    fn object(&mut self, object: &Object, was: Option<&str>, sql: &str, out: &mut Vec<u8>) {
+        if !self.begins(&object.table, "schema", out) {
+            return;
+        }
+        out.extend_from_slice(b",\"kind\":");
+        put(out, object.kind.as_str());
+        out.extend_from_slice(b",\"name\":");
+        put(out, &object.name);
+        if let Some(was) = was {
+            out.extend_from_slice(b",\"was\":");
+            put(out, was);
+        }
+        out.extend_from_slice(b",\"sql\":");
+        put(out, sql);
+        out.push(b'}');
     }
 }
 

@@ -76,9 +76,9 @@ impl Shapes {
         match step {
             SchemaStep::Create(object) => self.put(object),
             SchemaStep::Drop(object) => self.remove(object),
-            SchemaStep::Alter { before, after, .. } => {
-                self.remove(before);
-                self.put(after);
+            SchemaStep::Alter { objects, .. } => {
+                objects.iter().for_each(|(before, _)| self.remove(before));
+                objects.iter().for_each(|(_, after)| self.put(after));
             }
         }
     }
@@ -87,9 +87,9 @@ impl Shapes {
         match step {
             SchemaStep::Create(object) => self.remove(object),
             SchemaStep::Drop(object) => self.put(object),
-            SchemaStep::Alter { before, after, .. } => {
-                self.remove(after);
-                self.put(before);
+            SchemaStep::Alter { objects, .. } => {
+                objects.iter().for_each(|(_, after)| self.remove(after));
+                objects.iter().for_each(|(before, _)| self.put(before));
             }
         }
     }
@@ -173,8 +173,7 @@ mod tests {
         let added = table("t", "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)");
         let renamed = table("u", "CREATE TABLE \"u\"(id INTEGER PRIMARY KEY, a, b)");
         let alter = |before: &Object, after: &Object| SchemaStep::Alter {
-            before: before.clone(),
-            after: after.clone(),
+            objects: vec![(before.clone(), after.clone())],
             dropped_column: None,
         };
         let steps = [
