@@ -160,7 +160,7 @@ fn explain_speaks_of_every_failure() {
     let text = out(&output);
     assert_eq!(code(&output), 0);
     for failure in ["writer's process", "the disk", "a reader", "power", "old backup", "is away"] {
-        assert_eq!(text.matches(failure).count() >= 2, true, "{failure} is missing: {text}");
+        assert!(text.matches(failure).count() >= 2, "{failure} is missing: {text}");
     }
     let output = syncline(&["explain", "-c", file.name(), "b", "--json"]);
     for line in out(&output).lines() {
