@@ -198,4 +198,70 @@ mod tests {
         assert_eq!(read.rows, [[Value::Integer(3)], [Value::Null]]);
         assert_eq!(read.affected, 2);
     }
+
+    /// A node with prepared answers; what it was sent comes out of the channel.
+    fn node(answers: Vec<(u16, Json)>) -> (Client, std::sync::mpsc::Receiver<Json>) {
+        use std::io::{BufRead, BufReader, Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for (status, answer) in answers {
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                let (mut line, mut length) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                    if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = n.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).unwrap();
+                sender.send(serde_json::from_slice(&body).unwrap()).unwrap();
+                let answer = answer.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}",
+                    answer.len()
+                );
+                write!(stream.get_mut(), "{head}\r\n\r\n{answer}").unwrap();
+            }
+        });
+        let endpoint = super::super::Endpoint::parse(&url).unwrap();
+        (Client::new(endpoint, std::time::Duration::from_secs(5)).unwrap(), seen)
+    }
+
+    fn answered(baton: &str, autocommit: bool) -> (u16, Json) {
+        let done = json!({"type": "ok", "response": {"type": "execute", "result": {"cols": [], "rows": []}}});
+        let mode = json!({"type": "ok", "response": {"is_autocommit": autocommit}});
+        (200, json!({"baton": baton, "base_url": null, "results": [done, mode]}))
+    }
+
+    fn expired() -> (u16, Json) {
+        (404, json!({"error": {"code": "STREAM_EXPIRED", "message": "gone", "retry": "no"}}))
+    }
+
+    /// A person thinks longer than a stream lives: outside of a transaction they need not know.
+    #[tokio::test]
+    async fn an_expired_stream_is_begun_anew_outside_of_a_transaction() {
+        let (client, seen) = node(vec![answered("b1", true), expired(), answered("b2", true)]);
+        let mut stream = client.stream();
+        stream.execute("SELECT 1", &[]).await.unwrap().unwrap();
+        stream.execute("SELECT 2", &[]).await.unwrap().unwrap();
+        let batons: Vec<Json> = seen.iter().map(|body| body["baton"].clone()).collect();
+        assert_eq!(batons, [json!(null), json!("b1"), json!(null)]);
+    }
+
+    /// Inside of one, its statements would be lost without a word.
+    #[tokio::test]
+    async fn an_expired_transaction_is_an_error() {
+        let (client, seen) = node(vec![answered("b1", false), expired()]);
+        let mut stream = client.stream();
+        stream.execute("BEGIN", &[]).await.unwrap().unwrap();
+        assert!(stream.in_transaction());
+        let failure = stream.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap_err();
+        assert_eq!(failure.code(), "STREAM_EXPIRED");
+        assert!(!stream.in_transaction());
+        assert_eq!(seen.iter().count(), 2, "the statement must not run outside of its transaction");
+    }
 }
