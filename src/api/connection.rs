@@ -169,7 +169,7 @@ content-type: application/json\r\ncontent-length: 137\r\n\r\n\
 
 async fn serve(stream: TcpStream, door: Door, node: &Arc<Node>, connection: &Arc<Connection>) {
     let answer = |request: hyper::Request<Incoming>| {
-        route::answer(node.clone(), door, connection.clone(), request)
+        route::answer(node, door, connection, request)
     };
     let HttpLimits { head_timeout, stall_timeout, .. } = node.limits;
     let io = TokioIo::new(Stall::new(stream, stall_timeout));

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::change::{Position, RequestId};
@@ -125,8 +126,8 @@ pub(super) fn duration(text: &str) -> Result<Duration> {
 
 /// Tells in `headers` where a copy stands.
 pub(super) fn set_position(headers: &mut HeaderMap, name: HeaderName, position: Position) {
-    let text = HeaderValue::from_str(&position.to_string()).expect("digits and dots");
-    headers.insert(name, text);
+    let text = Bytes::from(position.to_string());
+    headers.insert(name, HeaderValue::from_maybe_shared(text).expect("digits and dots"));
 }
 
 /// Tells in `headers` how old a copy may be.

@@ -1,6 +1,7 @@
 //! From a request to its handler: the guard first, panics caught, errors made answers.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -35,16 +36,14 @@ pub(super) struct Call {
 
 /// Answers one request; a panic on the way is an answer too.
 pub(super) async fn answer(
-    node: Arc<Node>,
+    node: &Arc<Node>,
     door: Door,
-    connection: Arc<Connection>,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> std::result::Result<Response, Infallible> {
     let busy = connection.busy();
     let origin = request.headers().get(ORIGIN).cloned();
-    let handled = AssertUnwindSafe(handle(&node, door, connection.local, request)).catch_unwind();
-    let answer = handled.await.unwrap_or_else(|_| Err(panicked()));
-    let mut response = answer.unwrap_or_else(|error| reply::error(&error));
+    let mut response = caught(handle(node, door, connection.local, request)).await;
     response.headers_mut().insert(NODE, node.name.clone());
     if let Some(origin) = origin.filter(|origin| node.guard.listed(origin)) {
         allow_origin(&mut response, origin);
@@ -65,6 +64,13 @@ fn keep_busy(response: Response, busy: Busy) -> Response {
                 .boxed(),
         ),
     })
+}
+
+/// The answer of a handler; an error or a panic is an answer too.
+async fn caught(handler: impl Future<Output = Answer>) -> Response {
+    let answer = AssertUnwindSafe(handler).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| Err(panicked()));
+    answer.unwrap_or_else(|error| reply::error(&error))
 }
 
 fn panicked() -> Error {
@@ -239,4 +245,24 @@ fn allow_origin(response: &mut Response, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     headers.insert(VARY, HeaderValue::from_static("origin"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_a_handler_is_an_answer() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let response = caught(async { panic!("a bug") }).await;
+        std::panic::set_hook(hook);
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn two_slashes_are_one() {
+        assert_eq!(segments("//orders//v3/pipeline"), ["orders", "v3", "pipeline"]);
+        assert!(segments("/").is_empty());
+    }
 }
