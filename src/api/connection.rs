@@ -83,14 +83,8 @@ impl Connections {
     /// Takes a place, from the one that idled longest if need be; none if all are busy.
     fn admit(&self, local: Option<IpAddr>) -> Option<(u64, Arc<Connection>)> {
         let mut open = self.open.lock().expect("no panic while held");
-        if open.1.len() >= self.most {
-            let idle = |c: &Arc<Connection>| c.idle_since.load(Ordering::Relaxed);
-            let (&id, oldest) = open.1.iter().min_by_key(|(_, c)| idle(c))?;
-            if oldest.is_busy() {
-                return None;
-            }
-            oldest.call.notify_one();
-            open.1.remove(&id);
+        if open.1.len() >= self.most && !evict(&mut open.1) {
+            return None;
         }
         let connection = Arc::new(Connection {
             idle_since: AtomicU64::new(self.began.elapsed().as_millis() as u64),
@@ -102,6 +96,11 @@ impl Connections {
         let id = open.0;
         open.1.insert(id, connection.clone());
         Some((id, connection))
+    }
+
+    /// Takes its place from the connection that idled longest; false if all are busy.
+    fn make_room(&self) -> bool {
+        evict(&mut self.open.lock().expect("no panic while held").1)
     }
 
     fn leave(&self, id: u64) {
@@ -121,6 +120,17 @@ impl Connections {
     }
 }
 
+fn evict(open: &mut HashMap<u64, Arc<Connection>>) -> bool {
+    let idle = |c: &Arc<Connection>| c.idle_since.load(Ordering::Relaxed);
+    let Some((&id, oldest)) = open.iter().min_by_key(|(_, c)| idle(c)) else { return false };
+    if oldest.is_busy() {
+        return false;
+    }
+    oldest.call.notify_one();
+    open.remove(&id);
+    true
+}
+
 /// Accepts until the node drains; the listener closes with it. Whoever answers keeps a clone of
 /// `answering`.
 pub(super) async fn accept(
@@ -138,8 +148,9 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, _)) => welcome(stream, door, &node, &answering),
             Err(error) => {
-                // Out of file descriptors, most likely: closing connections frees some.
+                // Out of file descriptors, most likely: closing a connection frees one.
                 tracing::warn!(%error, "a connection could not be accepted");
+                node.connections.make_room();
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         }
@@ -168,9 +179,7 @@ content-type: application/json\r\ncontent-length: 137\r\n\r\n\
 \"hint\":\"try again; use keep-alive\",\"retry\":\"yes\"}}\n";
 
 async fn serve(stream: TcpStream, door: Door, node: &Arc<Node>, connection: &Arc<Connection>) {
-    let answer = |request: hyper::Request<Incoming>| {
-        route::answer(node, door, connection, request)
-    };
+    let answer = |request: hyper::Request<Incoming>| route::answer(node, door, connection, request);
     let HttpLimits { head_timeout, stall_timeout, .. } = node.limits;
     let io = TokioIo::new(Stall::new(stream, stall_timeout));
     let served = http1::Builder::new()

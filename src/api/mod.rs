@@ -34,6 +34,7 @@ mod admin;
 mod body;
 mod connection;
 mod feed;
+mod files;
 mod forward;
 mod guard;
 mod headers;

@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 use tokio::sync::{Semaphore, watch};
 
 use super::connection::Connections;
+use super::files::connections_that_fit;
 use super::forward::Forwarder;
 use super::guard::Guard;
 use super::hrana::Streams;
@@ -74,7 +75,7 @@ impl Node {
             advertise: server.advertise.trim_end_matches('/').to_owned(),
             databases: server.databases,
             default,
-            connections: Connections::new(server.limits.connections),
+            connections: Connections::new(server.limits.connections.min(connections_that_fit())),
             buffers: Arc::new(Semaphore::new(server.limits.buffers >> 10)),
             streams: Arc::new(Streams::new(server.limits.streams, server.limits.stream_idle)),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
