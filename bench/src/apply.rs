@@ -11,6 +11,7 @@ use rusqlite::{Connection, params};
 use syncline::engine::Database;
 
 use crate::reader::{Copy, Follower, now_nanos, position_text};
+use crate::served::Served;
 use crate::table::{Row, median, per_second};
 use crate::{Result, Settings, plain, workload};
 
@@ -54,12 +55,12 @@ fn backlog(settings: &Settings, commits: usize, copy: Copy) -> Result<()> {
 /// Commits a second, from the moment the reader may begin.
 fn replay(settings: &Settings, commits: usize, copy: Copy) -> Result<f64> {
     let dir = settings.fresh_dir()?;
-    let db = workload::open_writer(dir.path())?;
+    let writer = Served::start(dir.path())?;
     let begun = match copy {
-        Copy::Memory => stopped_and_continued(settings, &db, dir.path(), commits)?,
-        Copy::Disk => closed_and_opened(settings, &db, dir.path(), commits)?,
+        Copy::Memory => stopped_and_continued(settings, &writer.db, dir.path(), commits)?,
+        Copy::Disk => closed_and_opened(settings, &writer.db, dir.path(), commits)?,
     };
-    db.close();
+    writer.close()?;
     Ok(commits as f64 / begun.as_secs_f64())
 }
 

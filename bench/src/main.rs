@@ -31,6 +31,7 @@ mod plain;
 mod postgres;
 mod reader;
 mod report;
+mod served;
 mod table;
 mod visible;
 mod workload;

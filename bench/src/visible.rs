@@ -11,8 +11,9 @@ use syncline::engine::Database;
 
 use crate::paced::{self, Answer};
 use crate::reader::{self, Copy, Follower, Sight};
+use crate::served::Served;
 use crate::table::{Latencies, Row, median, per_second};
-use crate::{Result, Settings, workload};
+use crate::{Result, Settings};
 
 /// Where the reader runs.
 #[derive(Clone, std::marker::Copy, PartialEq)]
@@ -35,12 +36,12 @@ fn at_rate(settings: &Settings, rate: f64, place: Place) -> Result<()> {
     let (mut p50, mut p99, mut max, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.runs {
         let dir = settings.fresh_dir()?;
-        let db = workload::open_writer(dir.path())?;
+        let writer = Served::start(dir.path())?;
         let (answers, sights) = match place {
-            Place::Process => other_process(settings, &db, dir.path(), rate)?,
-            Place::Beside => same_process(settings, &db, dir.path(), rate)?,
+            Place::Process => other_process(settings, &writer.db, dir.path(), rate)?,
+            Place::Beside => same_process(settings, &writer.db, dir.path(), rate)?,
         };
-        db.close();
+        writer.close()?;
         let mut delays = delays(&answers, &sights)?;
         rates.push(answers.len() as f64 / settings.seconds);
         p50.push(delays.quantile(0.5));
