@@ -44,6 +44,8 @@ pub mod client;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod heal;
+pub mod order;
 pub mod ship;
 pub mod store;
 

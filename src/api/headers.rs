@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::change::{Position, RequestId};
-use crate::engine::{ReadOptions, RequestOptions};
+use crate::engine::{RequestOptions, duration};
 use crate::error::{Error, Result};
 
 /// The reads that are allowed.
@@ -40,7 +40,7 @@ pub(super) const FORWARDED: HeaderName = HeaderName::from_static("syncline-forwa
 pub(super) fn options(headers: &HeaderMap) -> Result<RequestOptions> {
     let mut options = RequestOptions::default();
     if let Some(text) = text(headers, &READ)? {
-        options.read = read_options(text)?;
+        options.read = text.parse()?;
     }
     if let Some(level) = text(headers, &ACKNOWLEDGE)? {
         options.acknowledge = Some(level.trim().parse()?);
@@ -62,28 +62,6 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     Ok(Some(text))
 }
 
-/// Reads `Syncline-Read`.
-fn read_options(text: &str) -> Result<ReadOptions> {
-    let mut options = ReadOptions::default();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        match part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value))) {
-            ("any", None) => {}
-            ("writer", None) => options.writer = true,
-            ("linearizable", None) => options.linearizable = true,
-            ("after", Some(receipt)) => options.after = Some(receipt.parse()?),
-            ("max-stale", Some(most)) => options.max_stale = Some(duration(most)?),
-            _ => {
-                return Err(Error::invalid(
-                    "READ_OPTION_INVALID",
-                    format!("Syncline-Read does not know {part:?}"),
-                )
-                .hint("write any, writer, linearizable, after=RECEIPT or max-stale=2s"));
-            }
-        }
-    }
-    Ok(options)
-}
-
 /// Reads `CLIENT, SEQUENCE`.
 fn request_id(key: &str) -> Result<RequestId> {
     let bad = |what: &str| {
@@ -103,25 +81,6 @@ fn request_id(key: &str) -> Result<RequestId> {
     }
     let sequence = sequence.parse().map_err(|_| bad("has a sequence that is no 64-bit number"))?;
     Ok(RequestId { client: client.to_owned(), sequence })
-}
-
-/// Reads `500ms`, `2s`, `5m` or `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration> {
-    let bad = || {
-        Error::invalid("DURATION_INVALID", format!("{text:?} is not a duration"))
-            .hint("write a number and a unit: 500ms, 2s, 5m or 1h")
-    };
-    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-    let (count, unit) = text.split_at(unit);
-    let count: u64 = count.parse().map_err(|_| bad())?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(bad()),
-    };
-    count.checked_mul(millis).map(Duration::from_millis).ok_or_else(bad)
 }
 
 /// Tells in `headers` where a copy stands.

@@ -8,13 +8,12 @@ use serde_json::json;
 
 use super::admin::of_table;
 use super::feed::blocking;
-use super::headers::duration;
 use super::node::Node;
 use super::reply::{self, Answer};
 use super::route::only;
 use crate::acknowledge::Level;
 use crate::change::Position;
-use crate::engine::{Database, ReceiptState, Role, State, Status};
+use crate::engine::{Database, ReceiptState, Role, State, Status, duration};
 use crate::error::{Error, Result};
 
 /// `/health`, `/ready` and `/version`.

@@ -54,6 +54,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Its length, or `None` where there is no file.
     fn len(&self, path: &Path) -> io::Result<Option<u64>>;
 
+    /// Locks the file `path` (made if need be) against every other process, until the guard is
+    /// dropped or the process ends. `None`: another one has it. Disks of one process lock nothing.
+    fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        Ok(Some(Box::new(())))
+    }
+
     /// Removes the name. No file there is no error: it is gone, as was asked.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
@@ -69,6 +75,15 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 pub struct NativeDisk;
 
 impl Disk for NativeDisk {
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn vfs(&self) -> &str {
         "unix"
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::ffi;
 
@@ -36,14 +36,12 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     at: Cell<Option<Instant>>,
-    passed: Cell<bool>,
 }
 
 unsafe extern "C" fn on_progress(context: *mut c_void) -> c_int {
     // SAFETY: the context is the boxed Deadline of this connection.
     let deadline = unsafe { &*context.cast::<Deadline>() };
     let passed = deadline.at.get().is_some_and(|at| Instant::now() >= at);
-    deadline.passed.set(deadline.passed.get() | passed);
     c_int::from(passed)
 }
 
@@ -60,12 +58,21 @@ impl Deadline {
     /// From now on; none lifts it.
     pub fn set(&self, at: Option<Instant>) {
         self.at.set(at);
-        self.passed.set(false);
+    }
+}
+
+/// A row of a library read.
+pub struct Row<'a>(&'a Stmt);
+
+impl Row<'_> {
+    /// A column's value; fails on text that is not UTF-8.
+    pub fn get(&self, column: usize) -> Result<ValueRef<'_>> {
+        self.0.value(column)
     }
 
-    /// Whether it stopped something since it was set.
-    pub fn passed(&self) -> bool {
-        self.passed.get()
+    /// How many columns it has.
+    pub fn columns(&self) -> usize {
+        self.0.columns()
     }
 }
 
@@ -139,6 +146,45 @@ impl Client {
             .hint("send one at a time, a batch, or a sequence"));
         }
         Ok(Prepared { readonly: stmt.is_readonly(), stmt, facts, used: 0 })
+    }
+
+    /// Runs a query and hands over each row as it comes.
+    pub fn query(
+        &mut self,
+        sql: &str,
+        arguments: &[Value],
+        mut each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if !self.statements.contains_key(sql) {
+            self.prepared(&Arc::from(sql))?;
+        }
+        let guard = &self.guard;
+        let prepared = self.statements.get_mut(sql).expect("just prepared");
+        if !prepared.readonly {
+            return Err(Error::invalid("SQLITE_READONLY", "a read handle cannot write")
+                .hint("write through a session"));
+        }
+        let stmt = &mut prepared.stmt;
+        if stmt.parameters() != arguments.len() {
+            return Err(arguments_invalid(stmt.parameters(), arguments.len()));
+        }
+        for (i, value) in arguments.iter().enumerate() {
+            stmt.bind(i + 1, value.as_ref())?;
+        }
+        guard.enter();
+        let ran = loop {
+            match stmt.step() {
+                Ok(true) => {
+                    if let Err(error) = each(&Row(stmt)) {
+                        break Err(error);
+                    }
+                }
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        stmt.reset();
+        guard.leave().map_or(ran, Err)
     }
 
     /// What is known of a statement without running it.

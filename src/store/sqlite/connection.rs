@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::client::{Client, Deadline};
+use super::client::{Client, Deadline, Row};
 use super::codes::from_rusqlite;
 use super::functions::{self, Context};
 use super::guard::Guard;
+use super::held::{self, HeldCommit};
 use super::raw::Db;
-use super::state;
+use super::{log, recount, schema, source, state};
+use crate::change::{Chain, Commit, DatabaseDigest, Object, Position, Value, Version};
 use crate::error::{Error, Result};
 use crate::store::disk::Disk;
+use crate::store::{SnapshotItem, Source, Standing};
 
 /// When a commit is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub enum Sync {
 }
 
 /// How long a connection waits for another process's lock.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 /// No value may be larger: a row must fit the log's cells, before and after together.
 const VALUE_LIMIT: i32 = 256 << 20;
 
@@ -73,6 +76,7 @@ pub(crate) fn open_writable(disk: &dyn Disk, path: &Path, sync: Sync) -> Result<
 pub(crate) fn open_readonly(disk: &dyn Disk, path: &Path) -> Result<Connection> {
     let connection = open(disk, path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let db = Db::of(&connection);
+    db.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000")?;
     Ok(connection)
 }
@@ -139,8 +143,81 @@ impl Reader {
         Ok(Reader { client, db, _connection: connection, deadline, context })
     }
 
+    /// Runs a query of the library's and hands over each row.
+    pub fn query(
+        &mut self,
+        sql: &str,
+        arguments: &[Value],
+        each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.client.query(sql, arguments, each)
+    }
+
+    /// How many things are held.
+    pub fn held_count(&self) -> Result<u64> {
+        held::count(self.db)
+    }
+
+    /// Everything held, oldest first.
+    pub fn held(&self) -> Result<Vec<HeldCommit>> {
+        held::list(self.db)
+    }
+
+    /// The bodies of a held commit, part by part.
+    pub fn held_bodies(&self, held: &HeldCommit) -> Result<Vec<Vec<u8>>> {
+        held::bodies(self.db, held)
+    }
+
+    /// The schema's objects, and where they were read.
+    pub fn schema(&self) -> Result<(Position, Vec<Object>)> {
+        source::in_snapshot(self.db, || {
+            let entries = schema::entries(self.db)?;
+            Ok((self.position()?, entries.into_iter().map(|entry| entry.object).collect()))
+        })
+    }
+
+    /// Recounts every row, beside what the copy claims.
+    pub fn recount(&self) -> Result<(Standing, DatabaseDigest, DatabaseDigest)> {
+        source::in_snapshot(self.db, || {
+            Ok((source::standing(self.db)?, source::digests(self.db)?, recount::database(self.db)?))
+        })
+    }
+
     /// Where the snapshot stands that the next statement (or the open transaction) sees.
-    pub fn position(&self) -> Result<crate::change::Position> {
+    pub fn position(&self) -> Result<Position> {
         Ok(state::position(self.db)?.position)
+    }
+}
+
+impl Source for Reader {
+    fn standing(&mut self) -> Result<Standing> {
+        source::standing(self.db)
+    }
+
+    fn digests(&mut self) -> Result<DatabaseDigest> {
+        source::digests(self.db)
+    }
+
+    fn after(&mut self, version: Version, bytes: usize) -> Result<Vec<Commit>> {
+        log::after(self.db, version, bytes)
+    }
+
+    fn part(&mut self, version: Version, index: u32) -> Result<Vec<u8>> {
+        log::part(self.db, version, index)
+    }
+
+    fn chain_at(&mut self, version: Version) -> Result<Option<Chain>> {
+        source::chain_at(self.db, version)
+    }
+
+    fn oldest(&mut self) -> Result<Option<Version>> {
+        log::oldest(self.db)
+    }
+
+    fn snapshot(
+        &mut self,
+        each: &mut dyn FnMut(SnapshotItem<'_>) -> Result<()>,
+    ) -> Result<Standing> {
+        source::snapshot(self.db, each)
     }
 }

@@ -17,8 +17,7 @@ use super::raw::Db;
 use super::schema::{self, Schema};
 use super::state::{self, int};
 use crate::change::{
-    Captured, Commit, DeclaredTable, LineageEntry, Position, RequestId, SchemaStep, Tag, Timestamp,
-    ValueRef,
+    Captured, Commit, DeclaredTable, Position, RequestId, SchemaStep, Tag, Timestamp, ValueRef,
 };
 use crate::error::{Error, Result};
 
@@ -148,6 +147,11 @@ impl SqliteStore {
         }
         unit.watch.sequence |= watch.sequence;
         Ok(())
+    }
+
+    /// Whether the unit has captured anything.
+    pub(crate) fn unit_moved(&self) -> bool {
+        !self.capture.spool.is_empty()
     }
 
     /// Whether the unit could be undone alone.
@@ -432,11 +436,6 @@ impl SqliteStore {
     /// The commits of the open group.
     pub(crate) fn group_commits(&self) -> &[Commit] {
         self.group.as_ref().map_or(&[], |group| &group.commits)
-    }
-
-    /// The reign under which commits are made.
-    pub(crate) fn reign(&self) -> Option<LineageEntry> {
-        self.lineage.last().copied()
     }
 }
 

@@ -7,8 +7,8 @@ use super::SqliteStore;
 use super::raw::Db;
 use super::state::int;
 use crate::change::{
-    Chain, ChainHasher, Commit, Decoder, Header, LineageEntry, Position, Timestamp, ValueRef,
-    Version,
+    Chain, ChainHasher, Commit, Decoder, Header, LineageEntry, Position, RequestId, Timestamp,
+    ValueRef, Version,
 };
 use crate::error::{Error, Result};
 
@@ -76,16 +76,22 @@ pub(crate) fn chain_at(db: Db, head: &Position, version: Version) -> Result<Opti
     Ok(found)
 }
 
+/// The position of the commit at `version`, if the log has it.
+pub(crate) fn position_at(db: Db, version: Version) -> Result<Option<Position>> {
+    let mut found = None;
+    let sql = "SELECT frames FROM main._syncline_log WHERE version >= ?1 ORDER BY version LIMIT 1";
+    db.query(sql, &[int(version.0)], |row| {
+        let commits = frames(row.blob(0)?)?;
+        found = commits.iter().find(|c| c.version() == version).map(Commit::position);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// The first version whose commit the log still has; none if it is empty.
 pub(crate) fn oldest(db: Db) -> Result<Option<Version>> {
     let sql = "SELECT first FROM main._syncline_log ORDER BY version LIMIT 1";
     Ok(db.query_i64(sql, &[])?.map(|v| Version(v as u64)))
-}
-
-/// How large the log is, parts included.
-pub(crate) fn size(db: Db) -> Result<u64> {
-    let sql = "SELECT coalesce(sum(size), 0) FROM main._syncline_log";
-    Ok(db.query_i64(sql, &[])?.unwrap_or(0) as u64)
 }
 
 /// Deletes the rows up to `version`.
@@ -129,6 +135,22 @@ fn insert(stmt: &mut super::raw::Stmt, commits: &[Commit], in_parts: u64) -> Res
 }
 
 impl SqliteStore {
+    /// The position of the commit at `version`, if the log has it.
+    pub fn position_at(&self, version: Version) -> Result<Option<Position>> {
+        position_at(self.db, version)
+    }
+
+    /// What a write that brought `id` was answered, and its version.
+    pub(crate) fn answered(&self, id: &RequestId) -> Result<Option<(Version, Vec<u8>)>> {
+        let mut found = None;
+        let sql = "SELECT version, response FROM main._syncline_request WHERE client = ?1 AND sequence = ?2";
+        self.db.query(sql, &[ValueRef::Text(&id.client), int(id.sequence)], |row| {
+            found = Some((Version(row.u64(0)), row.blob(1)?.to_vec()));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Appends commits; the parts of large ones are there already.
     pub(crate) fn append_log(&mut self, commits: &[Commit]) -> Result<()> {
         let mut start = 0;

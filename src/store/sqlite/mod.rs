@@ -20,6 +20,7 @@
 
 mod apply;
 mod capture;
+mod checkpoint;
 mod client;
 mod codes;
 mod connection;
@@ -32,6 +33,7 @@ mod ledger;
 mod log;
 mod raw;
 mod recount;
+mod restate;
 mod run;
 mod schema;
 mod source;
@@ -50,13 +52,16 @@ use rusqlite::Connection;
 
 pub use connection::Sync;
 pub use held::HeldCommit;
-pub use source::SqliteSource;
+pub use source::{Files, SqliteSource};
 pub use statement::{Arguments, Description, ResultColumn, Statement, StatementResult};
 
-pub(crate) use client::{Budget, Client, Deadline, Prepared};
+pub use client::Row;
+
+pub(crate) use checkpoint::Checkpointer;
+pub(crate) use client::{Budget, Client, Deadline};
 pub(crate) use connection::Reader;
 pub(crate) use functions::Context;
-pub(crate) use group::{Point, Watch};
+pub(crate) use group::Point;
 pub(crate) use run::Failed;
 
 use crate::change::{Lineage, Position, Tag};
@@ -248,6 +253,16 @@ impl SqliteStore {
     /// tables may be written.
     pub(crate) fn follow(&self) -> Result<()> {
         connection::set_client_mode(self.db, false)
+    }
+
+    /// SQLite checkpoints as it likes: for copies that nobody commits to.
+    pub(crate) fn checkpoint_by_itself(&self) -> Result<()> {
+        self.db.execute_batch("PRAGMA wal_autocheckpoint = 1000")
+    }
+
+    /// The last version at which the rows were recounted and agreed.
+    pub(crate) fn verified(&self) -> Result<crate::change::Version> {
+        Ok(state::position(self.db)?.verified)
     }
 
     /// Whether a commit is synced before it is reported.

@@ -13,25 +13,58 @@ use crate::error::{Error, Result};
 use crate::store::disk::{Disk, FileId};
 use crate::store::{SnapshotItem, Source, Standing};
 
+/// Which main file and which write-ahead log lie at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    main: Option<FileId>,
+    log: Option<FileId>,
+}
+
+impl Files {
+    fn at(disk: &dyn Disk, path: &Path) -> Result<Files> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Files { main: identity(disk, path)?, log: identity(disk, Path::new(&log))? })
+    }
+
+    /// Another main file beside the same log: SQLite would mix the two.
+    fn mixes_with(&self, before: &Files) -> bool {
+        self.main != before.main && self.log.is_some() && self.log == before.log
+    }
+}
+
 /// A SQLite backing file, opened to be read.
 pub struct SqliteSource {
     db: Db,
     _connection: Connection,
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    identity: Option<FileId>,
+    files: Files,
 }
 
 impl SqliteSource {
-    /// Opens a backing file that some writer has made.
-    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<SqliteSource> {
-        let identity = identity(disk.as_ref(), path)?;
-        if identity.is_none() {
+    /// Opens a backing file that some writer has made. `before`: the files that were open last; another
+    /// main file beside the same log is refused, until its writer has decided what to do about it.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, before: Option<Files>) -> Result<SqliteSource> {
+        let files = Files::at(disk.as_ref(), path)?;
+        if files.main.is_none() {
             return Err(Error::unavailable(
                 "BACKING_UNAVAILABLE",
                 format!("there is no {}", path.display()),
             )
             .hint("start the writer first, or correct `backing`"));
+        }
+        if before.is_some_and(|before| files.mixes_with(&before)) {
+            return Err(Error::unavailable(
+                "BACKING_REPLACED",
+                format!(
+                    "another file was put at {} beside the old write-ahead log",
+                    path.display()
+                ),
+            )
+            .hint(
+                "decide at the writer with `syncline resolve`; this reader goes on by itself then",
+            ));
         }
         let connection = connection::open_readonly(disk.as_ref(), path)?;
         let db = Db::of(&connection);
@@ -42,12 +75,26 @@ impl SqliteSource {
             )
             .hint("start a writer on it first"));
         }
-        Ok(SqliteSource { db, _connection: connection, disk, path: path.to_owned(), identity })
+        let now = Files::at(disk.as_ref(), path)?;
+        if now.main != files.main {
+            return Err(Error::unavailable(
+                "BACKING_REPLACED",
+                "the backing file is being replaced",
+            ));
+        }
+        // SQLite makes the log when it opens a database that has none.
+        let files = now;
+        Ok(SqliteSource { db, _connection: connection, disk, path: path.to_owned(), files })
     }
 
-    /// Whether the path still leads to the file that is open: a restore by rename puts another there.
+    /// Whether the path still leads to the files that are open: a restore by rename puts others there.
     pub fn is_current(&self) -> Result<bool> {
-        Ok(identity(self.disk.as_ref(), &self.path)? == self.identity)
+        Ok(Files::at(self.disk.as_ref(), &self.path)? == self.files)
+    }
+
+    /// The files that are open.
+    pub fn files(&self) -> Files {
+        self.files
     }
 }
 

@@ -1,0 +1,514 @@
+//! A reader's thread: keeps its copy in step with the shared backing database.
+//!
+//! ```text
+//!            woken │ check_every │ full_every
+//!                  ▼
+//!   look ── in step
+//!     ├──── incremental   apply what came
+//!     ├──── rewind        undo to the fork, hold, look again
+//!     └──── full          build beside, switch
+//! ```
+//!
+//! A backing database that is away is no reason to stop serving: the copy says how old it is, and the
+//! thread tries again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::mark::remove_database;
+use super::options::{FullMode, WorkingCopy};
+use super::shared::{Shared, lock};
+use super::status::State;
+use crate::change::{Chain, Commit};
+use crate::error::{Error, Kind, Result};
+use crate::heal::{self, Rung, Side};
+use crate::store::disk::Disk;
+use crate::store::sqlite::{Files, SqliteSource, SqliteStore, Sync};
+use crate::store::vfs::MemoryDisk;
+use crate::store::{Source, Store};
+
+/// Bytes of commits applied in one transaction.
+const BATCH: usize = 4 << 20;
+/// How long a reader waits before it tries a source that is away again.
+const RETRY: Duration = Duration::from_millis(500);
+/// A copy in memory keeps no more log than this.
+const MEMORY_LOG: u64 = 64 << 20;
+
+pub(crate) type Errand = Box<dyn FnOnce(&mut Follower) + Send>;
+
+enum Event {
+    Wake,
+    Errand(Errand),
+    Close,
+}
+
+/// The handle to a reader's thread.
+pub(crate) struct Following {
+    sender: Sender<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Following {
+    /// Something may have come: look now.
+    pub fn waker(&self) -> impl Fn() + Send + 'static + use<> {
+        let sender = self.sender.clone();
+        move || {
+            let _ = sender.send(Event::Wake);
+        }
+    }
+
+    /// Runs an errand between two looks.
+    pub fn errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Follower) -> Result<T> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
+        let (reply, answer) = oneshot::channel();
+        let errand: Errand = Box::new(move |follower| {
+            let _ = reply.send(work(follower));
+        });
+        let closed = |_| Error::unavailable("CLOSING", "this node is shutting down");
+        self.sender.send(Event::Errand(errand)).map_err(closed)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Event::Close);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Which side failed.
+enum Trouble {
+    Source(Error),
+    Copy(Error),
+}
+
+fn source(error: Error) -> Trouble {
+    Trouble::Source(error)
+}
+
+fn copy(error: Error) -> Trouble {
+    Trouble::Copy(error)
+}
+
+/// What the thread works with.
+pub(crate) struct Follower {
+    pub shared: Arc<Shared>,
+    /// The copy; none until the first was loaded, and after it was handed over.
+    pub copy: Option<SqliteStore>,
+    source: Option<SqliteSource>,
+    /// The files that were open last.
+    files: Option<Files>,
+    generation: u64,
+    full_due: Instant,
+    trimmed: Instant,
+    /// The source's chain at which its rows were found damaged: not tried again until it moves.
+    damaged_at: Option<Chain>,
+    ended: bool,
+}
+
+/// Starts the thread; tries once to load or catch up before it returns.
+pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
+    let mut follower = Follower {
+        full_due: Instant::now() + shared.options.full_every,
+        trimmed: Instant::now(),
+        shared,
+        copy: None,
+        source: None,
+        files: None,
+        generation: 0,
+        damaged_at: None,
+        ended: false,
+    };
+    follower.open_disk_copy()?;
+    follower.look();
+    let (sender, receiver) = channel();
+    let name = format!("syncline-follower-{}", follower.shared.options.name);
+    let shared = follower.shared.clone();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let run = std::panic::AssertUnwindSafe(|| follower.run(&receiver));
+        if std::panic::catch_unwind(run).is_err() {
+            shared.stop(5, "the follower's thread panicked; a restart recovers");
+        }
+    });
+    let thread = thread.map_err(|e| Error::unavailable("THREAD_FAILED", e.to_string()))?;
+    Ok(Following { sender, thread: Some(thread) })
+}
+
+impl Follower {
+    fn run(&mut self, events: &Receiver<Event>) {
+        while !self.ended {
+            match events.recv_timeout(self.patience()) {
+                Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => self.look(),
+                Ok(Event::Errand(errand)) => errand(self),
+                Ok(Event::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let options = &self.shared.options;
+        let away = matches!(self.shared.condition().state, State::Stale | State::Loading);
+        let next = if away { RETRY.min(options.check_every) } else { options.check_every };
+        next.min(self.full_due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Brings the copy into step, and says how it went.
+    pub fn look(&mut self) {
+        match self.in_step() {
+            Ok(()) => {
+                self.shared.fresh_at.store(self.shared.now().0, Ordering::Relaxed);
+                if self.shared.condition().state != State::SourceDamaged
+                    || self.damaged_at.is_none()
+                {
+                    self.shared.set_condition(State::Ok, "");
+                }
+                self.trim();
+            }
+            Err(Trouble::Source(error)) => {
+                self.source = None;
+                let state = if self.copy.is_some() { State::Stale } else { State::Loading };
+                self.shared.set_condition(state, error.to_string());
+            }
+            Err(Trouble::Copy(error)) if error.kind() == Kind::Storage => {
+                self.shared.storage_failed(&error);
+                self.ended = true;
+            }
+            Err(Trouble::Copy(error)) => {
+                self.shared.set_condition(State::Healing, error.to_string())
+            }
+        }
+    }
+
+    fn in_step(&mut self) -> Result<(), Trouble> {
+        self.open_source().map_err(source)?;
+        if self.copy.is_none() {
+            return self.rebuild("the first copy");
+        }
+        // A rewind is followed by another decision; a history that moves under us ends the loop by its
+        // bound, and the next look goes on.
+        for _ in 0..64 {
+            match self.decide()? {
+                Rung::InStep => return self.check_in_full(),
+                Rung::Incremental => self.incremental()?,
+                Rung::Rewind(to) => {
+                    let now = self.shared.now();
+                    match self.copy().rewind(to, "undone", now) {
+                        Ok(_) => self.after_heal(1),
+                        Err(error) if error.code() == "UNDO_IMPOSSIBLE" => {
+                            self.rebuild(error.message())?
+                        }
+                        Err(error) => return Err(copy(error)),
+                    }
+                }
+                Rung::Full(why) => return self.rebuild(why),
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self) -> &mut SqliteStore {
+        self.copy.as_mut().expect("a copy is loaded")
+    }
+
+    fn open_source(&mut self) -> Result<()> {
+        let current = match &self.source {
+            Some(source) => source.is_current()?,
+            None => false,
+        };
+        if !current {
+            let options = &self.shared.options;
+            self.source = None;
+            let opened = SqliteSource::open(options.disk.clone(), &options.backing, self.files)?;
+            self.files = Some(opened.files());
+            self.source = Some(opened);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self) -> Result<Rung, Trouble> {
+        let feed = self.source.as_mut().expect("opened");
+        let mine = self.copy.as_mut().expect("a copy is loaded");
+        let theirs_standing = feed.standing().map_err(source)?;
+        let mine_standing = mine.standing().map_err(copy)?;
+        let version = theirs_standing.position.version;
+        self.shared.source_version.store(version.0, Ordering::Relaxed);
+        let url = theirs_standing.holder.as_ref().map(|h| h.advertise.clone());
+        *lock(&self.shared.holder_url) = url.filter(|url| !url.is_empty());
+        let my_oldest = mine.oldest().map_err(copy)?;
+        let their_oldest = feed.oldest().map_err(source)?;
+        let mut mine_at = |v| mine.chain_at(v);
+        let mut theirs_at = |v| feed.chain_at(v);
+        let mut mine = Side { standing: &mine_standing, oldest: my_oldest, chain_at: &mut mine_at };
+        let mut theirs =
+            Side { standing: &theirs_standing, oldest: their_oldest, chain_at: &mut theirs_at };
+        heal::next_step(&mut mine, &mut theirs).map_err(source)
+    }
+
+    fn incremental(&mut self) -> Result<(), Trouble> {
+        let feed = self.source.as_mut().expect("opened");
+        let mine = self.copy.as_mut().expect("a copy is loaded");
+        let commits = feed.after(mine.position().version, BATCH).map_err(source)?;
+        let lineage = feed.standing().map_err(source)?.lineage;
+        let mut parts = |c: &Commit, i| feed.part(c.version(), i);
+        match mine.apply(&lineage, &commits, &mut parts) {
+            Ok(position) => {
+                self.shared.publish(position);
+                if !commits.is_empty() {
+                    self.full_due = Instant::now() + self.shared.options.full_every;
+                    self.shared.count_heal(0);
+                }
+                self.remember();
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::Diverged || error.kind() == Kind::Corrupt => {
+                self.mismatch();
+                self.rebuild(error.message())
+            }
+            Err(error) if error.kind() == Kind::Storage => Err(copy(error)),
+            Err(error) => Err(source(error)),
+        }
+    }
+
+    fn mismatch(&self) {
+        self.shared.mismatches.fetch_add(1, Ordering::Relaxed);
+        let name = self.shared.options.name.clone();
+        metrics::counter!("syncline_digest_mismatch_total", "database" => name).increment(1);
+    }
+
+    /// When it is time: recounts the copy's own rows; rebuilds if they do not give its digest.
+    fn check_in_full(&mut self) -> Result<(), Trouble> {
+        if Instant::now() < self.full_due {
+            return Ok(());
+        }
+        self.full_due = Instant::now() + self.shared.options.full_every;
+        if self.shared.options.full == FullMode::Always {
+            return self.rebuild("full = \"always\"");
+        }
+        let mine = self.copy();
+        let recount = mine.recount().map_err(copy)?;
+        let position = mine.position();
+        if recount.total() != position.digest {
+            self.mismatch();
+            return self.rebuild("a recount of its rows does not give its digest");
+        }
+        self.copy().set_verified(position.version).map_err(copy)?;
+        self.shared.verified_at(position.version);
+        Ok(())
+    }
+
+    /// Makes the copy anew, because someone asked.
+    pub fn rebuild_now(&mut self) -> Result<()> {
+        self.damaged_at = None;
+        let rebuilt = self.open_source().map_err(source).and_then(|()| self.rebuild("asked for"));
+        rebuilt.map_err(|trouble| match trouble {
+            Trouble::Source(error) | Trouble::Copy(error) => error,
+        })
+    }
+
+    /// Builds a new copy beside the live one, carries over what is held, and switches.
+    fn rebuild(&mut self, why: &str) -> Result<(), Trouble> {
+        let feed = self.source.as_mut().expect("opened");
+        let chain = feed.standing().map_err(source)?.position.chain;
+        if self.damaged_at == Some(chain) {
+            return Ok(());
+        }
+        let state = if self.copy.is_some() { State::Healing } else { State::Loading };
+        self.shared.set_condition(state, format!("copying everything: {why}"));
+        let mut fresh = self.new_copy().map_err(copy)?;
+        let feed = self.source.as_mut().expect("opened");
+        if let Err(error) = fresh.fill(feed) {
+            self.discard_copy(&fresh);
+            if error.code() == "SOURCE_DAMAGED" {
+                self.damaged_at = Some(chain);
+                self.mismatch();
+                self.shared.set_condition(State::SourceDamaged, error.to_string());
+                return Ok(());
+            }
+            return Err(source(error));
+        }
+        self.damaged_at = None;
+        self.carry_over(&mut fresh).map_err(copy)?;
+        self.switch_to(fresh).map_err(copy)
+    }
+
+    /// Held things, and commits that only the old copy had, go into the new one.
+    fn carry_over(&mut self, fresh: &mut SqliteStore) -> Result<()> {
+        let Some(old) = self.copy.as_mut() else { return Ok(()) };
+        for held in old.held()? {
+            let bodies = old.held_bodies(&held)?;
+            fresh.hold(&held.commit, &held.reason, held.at, &mut |_, i| {
+                Ok(bodies[i as usize].clone())
+            })?;
+        }
+        let common = {
+            let theirs = fresh.standing()?.lineage;
+            let mine = old.standing()?;
+            mine.lineage.fork(mine.position.version, &theirs, fresh.position().version)
+        };
+        let now = self.shared.now();
+        for commit in old.after(common, usize::MAX)? {
+            if fresh.chain_at(commit.version())? != Some(commit.chain())
+                && commit.version() > common
+            {
+                fresh.hold(&commit, "undone", now, &mut |c, i| old.part(c.version(), i))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn switch_to(&mut self, fresh: SqliteStore) -> Result<()> {
+        let position = fresh.position();
+        self.point_at(&fresh)?;
+        self.shared.set_place(fresh.disk().clone(), fresh.path().to_owned());
+        let first = self.copy.is_none();
+        if let Some(old) = self.copy.replace(fresh) {
+            self.discard_copy(&old);
+        }
+        self.shared.publish(position);
+        self.copy().set_verified(position.version)?;
+        self.shared.verified_at(position.version);
+        if !first {
+            self.after_heal(3);
+        }
+        self.remember();
+        Ok(())
+    }
+
+    fn after_heal(&mut self, rung: usize) {
+        self.shared.count_heal(rung);
+        let position = self.copy().position();
+        self.shared.publish(position);
+        self.remember();
+        tracing::info!(database = %self.shared.options.name, rung = heal::RUNGS[rung], %position, "healed");
+    }
+
+    /// What status shows without asking this thread.
+    fn remember(&mut self) {
+        let mine = self.copy.as_mut().expect("a copy is loaded");
+        if let Ok(held) = mine.held_count() {
+            self.shared.held.store(held, Ordering::Relaxed);
+        }
+        *lock(&self.shared.lineage) = mine.lineage().clone();
+        self.shared.durable.store(mine.position().version.0, Ordering::Relaxed);
+    }
+
+    fn trim(&mut self) {
+        if self.trimmed.elapsed() < Duration::from_secs(10) {
+            return;
+        }
+        self.trimmed = Instant::now();
+        let options = self.shared.options.clone();
+        let size = match options.working_copy {
+            WorkingCopy::Memory => options.log_keep_size.min(MEMORY_LOG),
+            WorkingCopy::Disk => options.log_keep_size,
+        };
+        let older = self.shared.now().0.saturating_sub(options.log_keep_for.as_micros() as u64);
+        let mine = self.copy();
+        let head = mine.position().version;
+        if let Err(error) = mine.trim(crate::change::Timestamp(older), size, head) {
+            tracing::warn!(%error, "could not trim the copy's log");
+        }
+    }
+}
+
+/// Where copies lie.
+impl Follower {
+    fn pointer(&self) -> PathBuf {
+        let options = &self.shared.options;
+        options.data_dir.join(format!("{}.copy", options.name))
+    }
+
+    fn numbered(&self, number: u64) -> PathBuf {
+        let options = &self.shared.options;
+        options.data_dir.join(format!("{}.copy-{number}.db", options.name))
+    }
+
+    /// Opens the copy of an earlier run, if this reader keeps it on disk.
+    fn open_disk_copy(&mut self) -> Result<()> {
+        let options = self.shared.options.clone();
+        if options.working_copy == WorkingCopy::Memory {
+            return Ok(());
+        }
+        let unreadable = |e: std::io::Error| {
+            Error::storage("COPY_FAILED", format!("the copy cannot be reached: {e}"))
+        };
+        let Some(bytes) = options.disk.read(&self.pointer()).map_err(unreadable)? else {
+            return Ok(());
+        };
+        self.generation = String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0);
+        let path = self.numbered(self.generation);
+        if options.disk.identity(&path).map_err(unreadable)?.is_none() {
+            return Ok(());
+        }
+        let store = self.open_copy(options.disk.clone(), path)?;
+        self.shared.set_place(store.disk().clone(), store.path().to_owned());
+        self.shared.publish(store.position());
+        self.shared.verified_at(store.verified()?);
+        self.copy = Some(store);
+        self.remember();
+        Ok(())
+    }
+
+    fn open_copy(&self, disk: Arc<dyn Disk>, path: PathBuf) -> Result<SqliteStore> {
+        let limit = self.shared.options.limits.commit_bytes;
+        let store = SqliteStore::open(disk, &path, Sync::Normal, limit)?;
+        store.follow()?;
+        store.checkpoint_by_itself()?;
+        Ok(store)
+    }
+
+    fn new_copy(&mut self) -> Result<SqliteStore> {
+        self.generation += 1;
+        let options = self.shared.options.clone();
+        match options.working_copy {
+            WorkingCopy::Memory => {
+                let path = PathBuf::from(format!("/{}.db", options.name));
+                self.open_copy(Arc::new(MemoryDisk::new()), path)
+            }
+            WorkingCopy::Disk => {
+                let path = self.numbered(self.generation);
+                remove_database(options.disk.as_ref(), &path);
+                self.open_copy(options.disk.clone(), path)
+            }
+        }
+    }
+
+    fn point_at(&self, store: &SqliteStore) -> Result<()> {
+        if self.shared.options.working_copy == WorkingCopy::Memory {
+            return Ok(());
+        }
+        let number = self.generation.to_string();
+        store.disk().write_atomic(&self.pointer(), number.as_bytes()).map_err(|e| {
+            Error::storage(
+                "COPY_FAILED",
+                format!("the new copy cannot be made the current one: {e}"),
+            )
+        })
+    }
+
+    fn discard_copy(&self, store: &SqliteStore) {
+        if self.shared.options.working_copy == WorkingCopy::Disk {
+            remove_database(store.disk().as_ref(), store.path());
+        }
+    }
+
+    /// Hands the copy over to a writer; this thread ends.
+    pub fn hand_over(&mut self) -> Option<SqliteStore> {
+        self.ended = true;
+        self.source = None;
+        self.copy.take()
+    }
+}

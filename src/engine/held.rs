@@ -1,0 +1,184 @@
+//! Held things: listing them, and bringing them back.
+
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::database::{Database, wait};
+use super::status::Held;
+use crate::acknowledge::Level;
+use crate::change::{BodyReader, Change, Decoder, Op, Position, SchemaStep, ValueRef};
+use crate::error::{Error, Kind, Result};
+use crate::store::sqlite::HeldCommit;
+
+/// Lines of detail that are shown of one held thing.
+const DETAIL: usize = 1000;
+
+impl Database {
+    /// What is held. Blocks on storage.
+    pub fn held_list(&self) -> Result<Vec<Held>> {
+        self.with_reader(|reader| {
+            let held = reader.held()?;
+            held.iter().map(|h| describe(h, &reader.held_bodies(h)?, 0)).collect()
+        })
+    }
+
+    /// One held thing, with its changes in words. Blocks on storage.
+    pub fn held_show(&self, id: i64) -> Result<Held> {
+        let (held, bodies) = self.held_one(id)?;
+        describe(&held, &bodies, DETAIL)
+    }
+
+    fn held_one(&self, id: i64) -> Result<(HeldCommit, Vec<Vec<u8>>)> {
+        self.with_reader(|reader| {
+            let found = reader.held()?.into_iter().find(|held| held.id == id);
+            let held = found.ok_or_else(|| {
+                Error::invalid("HELD_UNKNOWN", format!("nothing is held under the id {id}"))
+                    .hint("`syncline held list` shows what is")
+            })?;
+            let bodies = reader.held_bodies(&held)?;
+            Ok((held, bodies))
+        })
+    }
+
+    /// The body of a held commit. Blocks on storage.
+    pub fn held_body(&self, id: i64) -> Result<Vec<u8>> {
+        Ok(self.held_one(id)?.1.concat())
+    }
+
+    /// Forgets a held thing. Blocks on storage.
+    pub fn held_discard(&self, id: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        self.with_store(move |store| {
+            store.discard(id)?;
+            shared.held.store(store.held_count()?, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Applies a held commit again as a new one, at the writer, and forgets it; or refuses with what is
+    /// in its way (`REPLAY_CONFLICT`), nothing done.
+    pub async fn held_replay(&self, id: i64) -> Result<Position> {
+        let database = self.clone();
+        let work = move || {
+            let body = database.held_body(id)?;
+            let position = wait(database.inbox()?.errand(move |core| core.replay(&body))?)?;
+            database.held_discard(id)?;
+            Ok(position)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ended())?
+    }
+
+    /// Replays the body of a commit that another node held: at the writer.
+    pub async fn replay(&self, body: Vec<u8>) -> Result<Position> {
+        let answer = self.inbox()?.errand(move |core| core.replay(&body))?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+fn ended() -> Error {
+    Error::unavailable("CLOSING", "this node is shutting down")
+}
+
+impl Core {
+    /// Applies the entries of a commit as a new one, if every row is as it was before it.
+    fn replay(&mut self, body: &[u8]) -> Result<Position> {
+        self.store.follow()?;
+        let replayed = self.replay_inside(body);
+        if replayed.is_err() {
+            self.store.rollback()?;
+        }
+        self.store.serve_clients()?;
+        replayed
+    }
+
+    fn replay_inside(&mut self, body: &[u8]) -> Result<Position> {
+        self.begin(Level::Disk)?;
+        self.store.begin_unit(false)?;
+        let at = self.now();
+        self.store.replay_entries(body, at).map_err(in_the_way)?;
+        let position = self.store.commit_unit(at, None)?;
+        self.commit(Level::Disk)?;
+        Ok(position.unwrap_or(self.store.position()))
+    }
+}
+
+fn in_the_way(error: Error) -> Error {
+    match error.kind() {
+        Kind::Diverged | Kind::Invalid => Error::new(
+            Kind::Conflict,
+            "REPLAY_CONFLICT",
+            format!("the held commit no longer fits: {}", error.message()),
+        )
+        .hint("`syncline held show` lists its changes: apply by hand what is still wanted, then discard it"),
+        _ => error,
+    }
+}
+
+fn describe(held: &HeldCommit, bodies: &[Vec<u8>], most: usize) -> Result<Held> {
+    let (mut changes, mut detail) = (0, Vec::new());
+    let mut reader = BodyReader::default();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for body in bodies {
+        let mut decoder = Decoder(body);
+        while let Some(change) = reader.next(&mut decoder)? {
+            changes += 1;
+            if detail.len() < most {
+                if let Change::Row(row) = &change {
+                    row.values(&mut before, &mut after)?;
+                }
+                detail.push(in_words(&change, &reader, &before, &after));
+            }
+        }
+    }
+    Ok(Held {
+        id: held.id,
+        at: held.at,
+        reason: held.reason.clone(),
+        position: held.commit.position(),
+        changes,
+        detail,
+    })
+}
+
+fn in_words(
+    change: &Change<'_>,
+    reader: &BodyReader,
+    before: &[ValueRef<'_>],
+    after: &[ValueRef<'_>],
+) -> String {
+    match change {
+        Change::Row(row) => {
+            let table = &reader.table(row.table).name;
+            match row.op {
+                Op::Insert => format!("insert into {table}: {}", list(after)),
+                Op::Delete => format!("delete from {table}: {}", list(before)),
+                Op::Update => format!("update {table}: {} -> {}", list(before), list(after)),
+            }
+        }
+        Change::Schema(SchemaStep::Create(object)) => format!("schema: {}", object.sql),
+        Change::Schema(SchemaStep::Drop(object)) => {
+            format!("schema: drop {} {}", object.kind.as_str(), object.name)
+        }
+        Change::Schema(SchemaStep::Alter { objects, .. }) => {
+            let names: Vec<_> = objects.iter().map(|(_, after)| after.sql.as_str()).collect();
+            format!("schema: now {}", names.join("; "))
+        }
+        Change::Sequence { table, after, .. } => format!("sequence of {table}: {after:?}"),
+        Change::Setting { name, after, .. } => format!("{name} = {after}"),
+        Change::Request { id, .. } => format!("request {}, {}", id.client, id.sequence),
+    }
+}
+
+fn list(values: &[ValueRef<'_>]) -> String {
+    let one = |value: &ValueRef<'_>| match value {
+        ValueRef::Null => "NULL".to_owned(),
+        ValueRef::Integer(i) => i.to_string(),
+        ValueRef::Real(r) => format!("{r:?}"),
+        ValueRef::Text(t) if t.len() > 60 => {
+            format!("{:?}…", t.chars().take(60).collect::<String>())
+        }
+        ValueRef::Text(t) => format!("{t:?}"),
+        ValueRef::Blob(b) => format!("blob of {} bytes", b.len()),
+    };
+    format!("({})", values.iter().map(one).collect::<Vec<_>>().join(", "))
+}

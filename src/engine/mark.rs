@@ -1,0 +1,181 @@
+//! The mark: what a node remembers of its database outside it, so that a restore, which puts back its
+//! own evidence, is noticed.
+//!
+//! A small file in the data directory, at most a second old: lineage and position, which file it was,
+//! and what its first page was as last checkpointed. A `-wal` that lies beside another main file is
+//! never opened with it: SQLite would mix the two, and `integrity_check` would say ok.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::change::{Lineage, Position};
+use crate::error::{Error, Result};
+use crate::store::Source;
+use crate::store::disk::{Disk, FileId};
+
+/// How many hashes of the first page are kept: before and after the last checkpoint.
+const PAGES: usize = 2;
+
+/// What is remembered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// As text.
+    pub position: String,
+    pub lineage: Lineage,
+    /// Device and number of the main file.
+    pub file: (u64, u64),
+    /// Hashes that its first page may have on the disk.
+    pub pages: Vec<String>,
+}
+
+fn io(what: &str, error: std::io::Error) -> Error {
+    Error::storage("MARK_FAILED", format!("{what}: {error}"))
+        .hint("check the data directory: space, permissions, and that it is on a healthy disk")
+        .source(error)
+}
+
+fn number(id: FileId) -> (u64, u64) {
+    (id.device, id.object)
+}
+
+/// Where the mark of a database lies.
+pub(crate) fn path(data_dir: &Path, database: &str) -> PathBuf {
+    data_dir.join(format!("{database}.mark"))
+}
+
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Mark>> {
+    let bytes = disk.read(path).map_err(|e| io("the mark cannot be read", e))?;
+    bytes
+        .map(|bytes| {
+            serde_json::from_slice(&bytes).map_err(|error| {
+                Error::corrupt(
+                    "MARK_CORRUPT",
+                    format!("the mark {} does not parse: {error}", path.display()),
+                )
+                .hint("if nobody restored this database, remove the mark and start again")
+            })
+        })
+        .transpose()
+}
+
+pub(crate) fn write(disk: &dyn Disk, path: &Path, mark: &Mark) -> Result<()> {
+    let bytes = serde_json::to_vec(mark).expect("a mark is plain data");
+    disk.write_atomic(path, &bytes).map_err(|e| io("the mark cannot be written", e))
+}
+
+impl Mark {
+    /// Remembers where the database stands now; `page` is its first page, as a reader sees it.
+    pub fn of(
+        disk: &dyn Disk,
+        file: &Path,
+        position: Position,
+        lineage: &Lineage,
+        page: &[u8],
+        old: Option<&Mark>,
+    ) -> Result<Mark> {
+        let id = disk.identity(file).map_err(|e| io("the backing file cannot be reached", e))?;
+        let mut pages = vec![hash(page)];
+        let on_disk = first_page(disk, file)?.map(|page| hash(&page));
+        let known = old.map(|old| old.pages.clone()).unwrap_or_default();
+        pages.extend(on_disk.into_iter().chain(known).filter(|p| *p != hash(page)));
+        pages.dedup();
+        pages.truncate(PAGES + 1);
+        Ok(Mark {
+            position: position.to_string(),
+            lineage: lineage.clone(),
+            file: id.map_or((0, 0), number),
+            pages,
+        })
+    }
+
+    pub fn position(&self) -> Result<Position> {
+        self.position.parse()
+    }
+}
+
+fn hash(page: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(page))
+}
+
+/// The first page as it lies in the main file; none if there is no file yet.
+fn first_page(disk: &dyn Disk, file: &Path) -> Result<Option<Vec<u8>>> {
+    let reach = |e| io("the backing file cannot be read", e);
+    if disk.len(file).map_err(reach)?.unwrap_or(0) < 512 {
+        return Ok(None);
+    }
+    let header = disk.read_at(file, 16, 2).map_err(reach)?;
+    let size = match u16::from_be_bytes([header[0], header[1]]) {
+        1 => 65536,
+        size => usize::from(size),
+    };
+    Ok(Some(disk.read_at(file, 0, size).map_err(reach)?))
+}
+
+/// A file beside the database's main file: `-wal` or `-shm`.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Removes a database's files; those that are not there are no error.
+pub(crate) fn remove_database(disk: &dyn Disk, path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = disk.remove(&beside(path, suffix));
+    }
+}
+
+/// Why the files, before anything opens them, are not those that this node left; none if they are.
+pub(crate) fn files_were_restored(
+    disk: &dyn Disk,
+    file: &Path,
+    mark: &Mark,
+) -> Result<Option<String>> {
+    let reach = |e| io("the backing file cannot be reached", e);
+    let Some(id) = disk.identity(file).map_err(reach)? else {
+        return Ok(Some(format!("{} is gone", file.display())));
+    };
+    let wal = beside(file, "-wal");
+    if disk.len(&wal).map_err(reach)?.unwrap_or(0) <= 32 {
+        return Ok(None);
+    }
+    if number(id) != mark.file {
+        return Ok(Some("another file lies beside the old write-ahead log".into()));
+    }
+    let Some(page) = first_page(disk, file)? else { return Ok(None) };
+    let known = mark.pages.contains(&hash(&page)) || wal_holds(disk, &wal, &page)?;
+    Ok((!known).then(|| "the main file was overwritten beside the old write-ahead log".into()))
+}
+
+/// Whether the write-ahead log holds `page` as a version of page 1: then a checkpoint wrote it.
+fn wal_holds(disk: &dyn Disk, wal: &Path, page: &[u8]) -> Result<bool> {
+    let bytes = disk.read(wal).map_err(|e| io("the write-ahead log cannot be read", e))?;
+    let bytes = bytes.unwrap_or_default();
+    if bytes.len() < 32 {
+        return Ok(false);
+    }
+    let salts = &bytes[16..24];
+    let frames = bytes[32..].chunks_exact(24 + page.len());
+    Ok(frames.into_iter().any(|f| f[..4] == [0, 0, 0, 1] && &f[8..16] == salts && &f[24..] == page))
+}
+
+/// Why the opened database is not the one that this node left; none if it is.
+pub(crate) fn content_was_restored(store: &mut dyn Source, mark: &Mark) -> Result<Option<String>> {
+    let standing = store.standing()?;
+    let remembered = mark.position()?;
+    let lived = mark.lineage.0.iter().all(|entry| standing.lineage.0.contains(entry));
+    if standing.position.version < remembered.version || !lived {
+        return Ok(Some(format!(
+            "it stands at {}, this node had seen {remembered}",
+            standing.position
+        )));
+    }
+    match store.chain_at(remembered.version)? {
+        Some(chain) if chain != remembered.chain => {
+            Ok(Some(format!("version {} has another content", remembered.version)))
+        }
+        _ => Ok(None),
+    }
+}

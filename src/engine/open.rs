@@ -1,0 +1,431 @@
+//! Opening a database, and becoming its writer.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::core::Core;
+use super::database::{Database, Inner, Writing, wait};
+use super::follower;
+use super::keeper;
+use super::mark::{self, beside};
+use super::options::{DatabaseOptions, OnRestore, Role, WorkingCopy};
+use super::readers::Readers;
+use super::shared::{Shared, lock};
+use super::status::State;
+use super::writer;
+use crate::change::{Position, Tag, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::order::leader::{self, Candidate};
+use crate::ship::{Waker, wake_stream};
+use crate::store::sqlite::{SqliteSource, SqliteStore, Sync};
+use crate::store::vfs::MemoryDisk;
+use crate::store::{Holder, Source, Store};
+
+fn io_failed(what: &str) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| {
+        Error::unavailable("DATA_DIR_UNAVAILABLE", format!("{what}: {error}"))
+            .hint("check that the directory exists and that this user may write it")
+    }
+}
+
+/// Opens a database in the role that its options give it.
+pub(crate) fn open(options: DatabaseOptions) -> Result<Database> {
+    let disk = options.disk.clone();
+    disk.create_dir_all(&options.data_dir)
+        .map_err(io_failed("the data directory cannot be made"))?;
+    refuse_network_file_system(&options)?;
+    let lock_path = options.data_dir.join(format!("{}.lock", options.name));
+    let Some(guard) =
+        disk.lock(&lock_path).map_err(io_failed("the data directory cannot be locked"))?
+    else {
+        return Err(data_dir_in_use(&options));
+    };
+    let directory = directory_id(&options)?;
+    let state = if options.role == Role::Reader { State::Loading } else { State::Ok };
+    let shared = Arc::new(Shared::new(options, directory, state));
+    let started = Readers::start(shared.clone());
+    let (readers, read_threads) = started.map_err(io_failed("no thread can be started"))?;
+    let database = Database(Arc::new(Inner {
+        shared: shared.clone(),
+        readers,
+        read_threads: Mutex::new(read_threads),
+        writing: Mutex::new(None),
+        following: Mutex::new(None),
+        wake: Mutex::new(None),
+        lock: Mutex::new(Some(guard)),
+    }));
+    let opened = match shared.role() {
+        Role::Writer => open_writer(&database),
+        Role::Reader => open_reader(&database),
+    };
+    if opened.is_err() {
+        database.close();
+    }
+    opened.map(|()| database)
+}
+
+/// A live process holds the data directory: name it, as far as the backing file tells.
+fn data_dir_in_use(options: &DatabaseOptions) -> Error {
+    let holder = SqliteSource::open(options.disk.clone(), &options.backing, None)
+        .and_then(|mut source| source.standing())
+        .ok()
+        .and_then(|standing| standing.holder);
+    match holder {
+        Some(holder) => leader::alive(&holder, options.clock.now()),
+        None => Error::new(
+            Kind::Diverged,
+            "HOLDER_ALIVE",
+            format!("another process uses the data directory {}", options.data_dir.display()),
+        )
+        .hint("stop that process, or give this one another data_dir"),
+    }
+}
+
+/// The random id of the data directory; made at first use.
+fn directory_id(options: &DatabaseOptions) -> Result<String> {
+    let path = options.data_dir.join("node-id");
+    let failed = io_failed("the data directory's id cannot be kept");
+    if let Some(id) = options.disk.read(&path).map_err(&failed)? {
+        return Ok(String::from_utf8_lossy(&id).trim().to_owned());
+    }
+    let id = format!("{:016x}{:016x}", random()?, random()?);
+    options.disk.write_atomic(&path, id.as_bytes()).map_err(&failed)?;
+    Ok(id)
+}
+
+pub(crate) fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::unavailable("NO_RANDOMNESS", format!("the system gives no random numbers: {error}"))
+    })?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// WAL needs memory that processes share; network file systems have none.
+fn refuse_network_file_system(options: &DatabaseOptions) -> Result<()> {
+    const NETWORK: [(i64, &str); 4] =
+        [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9p")];
+    let directory = options.backing.parent().unwrap_or(Path::new("."));
+    let found = file_system(directory).and_then(|kind| NETWORK.iter().find(|(n, _)| *n == kind));
+    match found {
+        Some((_, name)) => Err(Error::invalid(
+            "NETWORK_FILE_SYSTEM",
+            format!(
+                "{} lies on {name}; a SQLite backing file is for the processes of one machine",
+                options.backing.display()
+            ),
+        )
+        .hint("put it on a local disk, or use a PostgreSQL backing database")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn file_system(directory: &Path) -> Option<i64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statfs fills the struct it is given; the path is NUL-terminated.
+    unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        (libc::statfs(path.as_ptr(), &mut stat) == 0).then_some(stat.f_type as i64 & 0xffff_ffff)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_directory: &Path) -> Option<i64> {
+    None
+}
+
+fn is_running(pid: u32) -> bool {
+    // SAFETY: signal 0 only asks. A process of another user answers EPERM: it runs.
+    let asked = unsafe { libc::kill(pid as libc::pid_t, 0) };
+    asked == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+fn me(shared: &Shared) -> Holder {
+    let options = &shared.options;
+    Holder {
+        node: options.node.clone(),
+        directory: shared.directory.clone(),
+        pid: std::process::id(),
+        advertise: options.advertise.clone(),
+        lease: shared.now() + options.lease,
+    }
+}
+
+/// Takes the next epoch of a backing file, unless somebody alive holds it.
+pub(crate) fn take_epoch(
+    shared: &Shared,
+    store: &mut SqliteStore,
+    take_over: bool,
+) -> Result<Position> {
+    let holder = store.standing()?.holder;
+    let candidate = Candidate { directory: &shared.directory, now: shared.now(), take_over };
+    leader::may_take_epoch(holder.as_ref(), &candidate, is_running)?;
+    let tag = Tag(random()?);
+    let taken = store.take_epoch(tag, &me(shared)).map_err(|error| match error.code() {
+        "SQLITE_BUSY" => locked_by(holder.as_ref()),
+        _ => error,
+    })?;
+    tracing::info!(database = %shared.options.name, epoch = taken.epoch.0, version = taken.version.0, "took the epoch");
+    Ok(taken)
+}
+
+fn locked_by(holder: Option<&Holder>) -> Error {
+    let who =
+        holder.map_or("a process".into(), |h| format!("node {:?}, process {},", h.node, h.pid));
+    Error::new(
+        Kind::Diverged,
+        "HOLDER_STOPPED",
+        format!("{who} holds SQLite's write lock and does not let go"),
+    )
+    .hint("it was stopped inside a group: let it continue, or kill it, then try again")
+}
+
+fn open_writer(database: &Database) -> Result<()> {
+    let shared = database.shared();
+    let options = &shared.options;
+    let mark = mark::read(options.disk.as_ref(), &mark::path(&options.data_dir, &options.name))?;
+    let mut restored = match &mark {
+        Some(mark) => mark::files_were_restored(options.disk.as_ref(), &options.backing, mark)?,
+        None => None,
+    };
+    if restored.is_some() {
+        refuse_if_gone(options)?;
+        set_log_aside(options)?;
+    }
+    let mut file = SqliteStore::open(
+        options.disk.clone(),
+        &options.backing,
+        Sync::Full,
+        options.limits.commit_bytes,
+    )?;
+    if let (Some(mark), None) = (&mark, &restored) {
+        restored = mark::content_was_restored(&mut file, mark)?;
+    }
+    let adopt = options.on_restore == OnRestore::Adopt;
+    if restored.is_none() || adopt {
+        take_epoch(shared, &mut file, options.take_over)?;
+    }
+    let core = build_core(shared, file)?;
+    if let Some(why) = restored {
+        match adopt {
+            true => {
+                tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it")
+            }
+            false => {
+                let note =
+                    format!("the backing database was restored while this node was down: {why}");
+                shared.set_condition(State::Restored, note);
+            }
+        }
+    }
+    start_writing(database, core)
+}
+
+fn refuse_if_gone(options: &DatabaseOptions) -> Result<()> {
+    let there = options
+        .disk
+        .identity(&options.backing)
+        .map_err(io_failed("the backing file cannot be reached"))?;
+    if there.is_some() {
+        return Ok(());
+    }
+    Err(Error::diverged(
+        "BACKING_GONE",
+        format!(
+            "the backing file {} is gone; this node had written to it",
+            options.backing.display()
+        ),
+    )
+    .hint(format!(
+        "put it back (a backup will do), promote a reader, or remove {} to begin an empty database",
+        mark::path(&options.data_dir, &options.name).display()
+    )))
+}
+
+/// A write-ahead log that belongs to another main file is kept, but out of SQLite's way.
+pub(crate) fn set_log_aside(options: &DatabaseOptions) -> Result<()> {
+    let now = options.clock.now().0;
+    let failed = io_failed("the old write-ahead log cannot be set aside");
+    let wal = beside(&options.backing, "-wal");
+    if options.disk.identity(&wal).map_err(&failed)?.is_some() {
+        let aside = beside(&options.backing, &format!("-wal.before-restore-{now}"));
+        options.disk.rename(&wal, &aside).map_err(&failed)?;
+        tracing::warn!(kept = %aside.display(), "set the write-ahead log of the replaced database aside");
+    }
+    options.disk.remove(&beside(&options.backing, "-shm")).map_err(&failed)
+}
+
+/// The writer's copy: the backing file itself, or one in memory filled from it.
+pub(crate) fn build_core(shared: &Arc<Shared>, mut file: SqliteStore) -> Result<Core> {
+    let options = &shared.options;
+    let core = match options.working_copy {
+        WorkingCopy::Disk => Core::new(file, None, shared.clone())?,
+        WorkingCopy::Memory => {
+            let path = format!("/{}.db", options.name);
+            let disk = Arc::new(MemoryDisk::new());
+            let limit = options.limits.commit_bytes;
+            let mut copy = SqliteStore::open(disk, path.as_ref(), Sync::Off, limit)?;
+            copy.follow()?;
+            copy.fill(&mut file)?;
+            Core::new(copy, Some(file), shared.clone())?
+        }
+    };
+    core.serve()?;
+    Ok(core)
+}
+
+/// Starts the writer's thread and its keeper.
+pub(crate) fn start_writing(database: &Database, mut core: Core) -> Result<()> {
+    let shared = database.shared().clone();
+    let (path, disk) = core.file_place();
+    if shared.condition().state != State::Restored {
+        core.write_mark()?;
+    }
+    let failed = io_failed("no thread can be started");
+    let (inbox, thread) = writer::start(core).map_err(&failed)?;
+    let keeper = keeper::start(shared.clone(), inbox.clone(), &path, disk)?;
+    shared.set_role(Role::Writer);
+    *lock(&database.0.writing) =
+        Some(Writing { inbox, thread: Some(thread), keeper: Some(keeper) });
+    Ok(())
+}
+
+/// Gives the keeper the file that the writer writes now.
+pub(crate) fn restart_keeper(database: &Database) -> Result<()> {
+    let inbox = database.inbox()?;
+    let (path, disk) = wait(inbox.errand(|core| Ok(core.file_place()))?)?;
+    let old = lock(&database.0.writing).as_mut().and_then(|writing| writing.keeper.take());
+    drop(old);
+    let keeper = keeper::start(database.shared().clone(), inbox, &path, disk)?;
+    if let Some(writing) = lock(&database.0.writing).as_mut() {
+        writing.keeper = Some(keeper);
+    }
+    Ok(())
+}
+
+fn open_reader(database: &Database) -> Result<()> {
+    let shared = database.shared();
+    let following = follower::start(shared.clone())?;
+    *lock(&database.0.following) = Some(following);
+    listen(database);
+    Ok(())
+}
+
+/// Listens to the writer, if it is known where it is; the poll is the safety net.
+pub(crate) fn listen(database: &Database) {
+    let shared = database.shared();
+    let Some(writer) = database.writer_url() else { return };
+    let waker =
+        Waker { writer, database: shared.options.name.clone(), node: shared.options.node.clone() };
+    let following = lock(&database.0.following);
+    let Some(wake) = following.as_ref().map(|f| f.waker()) else { return };
+    let reporting = shared.clone();
+    match wake_stream(waker, move |_| wake(), move || reporting.position()) {
+        Ok(stream) => *lock(&database.0.wake) = Some(stream),
+        Err(error) => tracing::warn!(%error, "cannot listen to the writer; the poll goes on"),
+    }
+}
+
+/// Makes this reader the writer.
+///
+/// It first catches up with the backing database; whatever only an unreachable writer had (nothing,
+/// unless it acknowledged from memory) is lost, and `accept_loss` says that this is known.
+pub(crate) fn promote(database: &Database, accept_loss: bool) -> Result<Position> {
+    let shared = database.shared().clone();
+    if shared.role() == Role::Writer {
+        return Ok(shared.position());
+    }
+    lock(&database.0.wake).take();
+    let promoting = shared.clone();
+    let handed = {
+        let following = lock(&database.0.following);
+        let Some(following) = following.as_ref() else {
+            return Err(Error::unavailable("NOT_READY", "this node has no copy yet"));
+        };
+        following.errand(move |follower| {
+            let options = promoting.options.clone();
+            let limit = options.limits.commit_bytes;
+            let mut file =
+                SqliteStore::open(options.disk.clone(), &options.backing, Sync::Full, limit)?;
+            take_epoch(&promoting, &mut file, accept_loss || options.take_over)?;
+            follower.look();
+            let mut copy = follower.hand_over().ok_or_else(no_copy)?;
+            let (mine, theirs) = (copy.standing()?, file.standing()?);
+            if mine.position != theirs.position || mine.lineage != theirs.lineage {
+                copy = refill(&promoting, &mut file)?;
+            }
+            file.follow()?;
+            Ok((copy, file))
+        })?
+    };
+    let handed = wait(handed);
+    let (copy, file) = match handed {
+        Ok(stores) => stores,
+        Err(error) => {
+            listen(database);
+            return Err(error);
+        }
+    };
+    drop(lock(&database.0.following).take());
+    let core = Core::new(copy, Some(file), shared.clone())?;
+    core.serve()?;
+    start_writing(database, core)?;
+    shared.set_condition(State::Ok, "");
+    Ok(shared.position())
+}
+
+fn no_copy() -> Error {
+    Error::unavailable("NOT_READY", "this node has no copy yet")
+        .hint("wait until it has loaded one, or promote another reader")
+}
+
+/// The copy could not be brought into step: begin again from the backing file.
+pub(crate) fn refill(shared: &Shared, file: &mut SqliteStore) -> Result<SqliteStore> {
+    let path = format!("/{}.db", shared.options.name);
+    let limit = shared.options.limits.commit_bytes;
+    let mut copy = SqliteStore::open(Arc::new(MemoryDisk::new()), path.as_ref(), Sync::Off, limit)?;
+    copy.follow()?;
+    copy.fill(file)?;
+    Ok(copy)
+}
+
+impl Core {
+    /// Makes reads go to this copy.
+    pub(crate) fn serve(&self) -> Result<()> {
+        let shared = &self.shared;
+        shared.set_place(self.store.disk().clone(), self.store.path().to_owned());
+        shared.publish(self.store.position());
+        *lock(&shared.lineage) = self.store.lineage().clone();
+        let version = self.store.position().version.0;
+        shared.durable.store(version, std::sync::atomic::Ordering::Release);
+        shared.verified_at(self.store.verified()?);
+        Ok(())
+    }
+
+    /// Orderly end: everything durable, the log in the main file, the epoch given up.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        if self.shared.condition().state != State::Ok {
+            return Ok(());
+        }
+        self.flush_now()?;
+        self.release()?;
+        self.checkpoint()?;
+        self.write_mark()
+    }
+
+    /// Forgets what the log need not have any more: by age, by size, and never what a registered
+    /// reader still has to come for, unless the size asks for it.
+    pub(crate) fn trim(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let options = &shared.options;
+        let older = shared.now().0.saturating_sub(options.log_keep_for.as_micros() as u64);
+        let slowest = lock(&shared.readers).values().map(|r| r.position.version).min();
+        let keep = slowest.unwrap_or(self.store.position().version);
+        let file = self.backing.as_mut().unwrap_or(&mut self.store);
+        file.trim(Timestamp(older), options.log_keep_size, keep)?;
+        Ok(())
+    }
+}

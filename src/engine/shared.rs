@@ -1,0 +1,194 @@
+//! What a database's threads and handles share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use tokio::sync::watch;
+
+use super::options::{DatabaseOptions, Role};
+use super::status::{ReaderStatus, State};
+use crate::change::{Lineage, Position, Timestamp, Version};
+use crate::error::{Error, Kind, Result};
+use crate::store::disk::{Disk, FileId};
+use crate::store::sqlite::Reader;
+
+/// Where the copy lies that serves reads; replaced when a copy is rebuilt.
+pub(crate) struct Place {
+    pub disk: Arc<dyn Disk>,
+    pub path: PathBuf,
+    /// Which file it is: one that was put in its place is not opened.
+    identity: Option<FileId>,
+    /// Counts up with each rebuild: connections to older places are dropped.
+    pub generation: u64,
+}
+
+impl Place {
+    /// A connection to it. If another file was put at its path, there is none: SQLite would read that
+    /// one through the old file's write-ahead log.
+    pub fn open(&self) -> Result<Reader> {
+        let reader = Reader::open(&self.disk, &self.path)?;
+        if self.disk.identity(&self.path).ok() == Some(self.identity) {
+            return Ok(reader);
+        }
+        Err(Error::unavailable(
+            "RESTORED",
+            "the database file was replaced; its node looks into it",
+        )
+        .hint("try again in a moment; `syncline status` shows what to decide"))
+    }
+}
+
+/// How the database is doing, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub state: State,
+    pub note: String,
+}
+
+/// What the threads and handles of one database share.
+pub(crate) struct Shared {
+    pub options: DatabaseOptions,
+    /// The random id of the data directory.
+    pub directory: String,
+    pub position: watch::Sender<Position>,
+    place: RwLock<Option<Arc<Place>>>,
+    condition: Mutex<Condition>,
+    role: Mutex<Role>,
+    pub lineage: Mutex<Lineage>,
+    /// The last version that is durable here.
+    pub durable: AtomicU64,
+    pub verified: AtomicU64,
+    pub source_version: AtomicU64,
+    /// When this copy last was known to have everything; 0 if never.
+    pub fresh_at: AtomicU64,
+    pub held: AtomicU64,
+    pub healed: [AtomicU64; 4],
+    pub mismatches: AtomicU64,
+    pub readers: Mutex<BTreeMap<String, ReaderStatus>>,
+    /// Where the live holder says it can be reached, as last read from the backing database.
+    pub holder_url: Mutex<Option<String>>,
+    pub stop: watch::Sender<Option<(u8, String)>>,
+}
+
+/// Locks, and goes on after a panic elsewhere: what these mutexes guard is replaced whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Shared {
+    pub fn new(options: DatabaseOptions, directory: String, state: State) -> Shared {
+        Shared {
+            role: Mutex::new(options.role),
+            options,
+            directory,
+            position: watch::Sender::new(Position::default()),
+            place: RwLock::new(None),
+            condition: Mutex::new(Condition { state, note: String::new() }),
+            lineage: Mutex::default(),
+            durable: AtomicU64::new(0),
+            verified: AtomicU64::new(0),
+            source_version: AtomicU64::new(0),
+            fresh_at: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            healed: Default::default(),
+            mismatches: AtomicU64::new(0),
+            readers: Mutex::default(),
+            holder_url: Mutex::default(),
+            stop: watch::Sender::new(None),
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
+    pub fn condition(&self) -> Condition {
+        lock(&self.condition).clone()
+    }
+
+    pub fn set_condition(&self, state: State, note: impl Into<String>) {
+        let note = note.into();
+        let old =
+            std::mem::replace(&mut *lock(&self.condition), Condition { state, note: note.clone() });
+        if old.state != state {
+            tracing::info!(database = %self.options.name, from = old.state.as_str(), to = state.as_str(), note, "state changed");
+        }
+    }
+
+    pub fn role(&self) -> Role {
+        *lock(&self.role)
+    }
+
+    pub fn set_role(&self, role: Role) {
+        *lock(&self.role) = role;
+    }
+
+    /// The place that serves reads; `NOT_READY` while the first copy is loaded.
+    pub fn place(&self) -> Result<Arc<Place>> {
+        let place = self.place.read().unwrap_or_else(|e| e.into_inner()).clone();
+        place.ok_or_else(|| {
+            Error::unavailable("NOT_READY", "this node is still loading its first copy").hint(
+                "try again in a moment, or ask another node; `syncline status` shows how far it is",
+            )
+        })
+    }
+
+    /// Makes reads go to another place from now on.
+    pub fn set_place(&self, disk: Arc<dyn Disk>, path: PathBuf) {
+        let mut place = self.place.write().unwrap_or_else(|e| e.into_inner());
+        let generation = place.as_ref().map_or(1, |p| p.generation + 1);
+        let identity = disk.identity(&path).ok().flatten();
+        *place = Some(Arc::new(Place { disk, path, identity, generation }));
+    }
+
+    /// Reads see `position` from now on.
+    pub fn publish(&self, position: Position) {
+        self.position.send_if_modified(|old| std::mem::replace(old, position) != position);
+    }
+
+    pub fn position(&self) -> Position {
+        *self.position.borrow()
+    }
+
+    /// The process must stop: see [`Database::stopped`](super::Database::stopped).
+    pub fn stop(&self, code: u8, reason: impl Into<String>) {
+        let reason = reason.into();
+        tracing::error!(database = %self.options.name, code, reason, "must stop");
+        self.stop.send_if_modified(|old| {
+            let first = old.is_none();
+            if first {
+                *old = Some((code, reason));
+            }
+            first
+        });
+    }
+
+    /// The storage failed: nothing more is acknowledged, the process stops.
+    pub fn storage_failed(&self, error: &Error) {
+        self.set_condition(State::Failed, error.to_string());
+        self.stop(5, error.to_string());
+    }
+
+    pub fn count_heal(&self, rung: usize) {
+        self.healed[rung].fetch_add(1, Ordering::Relaxed);
+        let name = self.options.name.clone();
+        let rung = crate::heal::RUNGS[rung];
+        metrics::counter!("syncline_heal_total", "database" => name, "rung" => rung).increment(1);
+    }
+
+    pub fn verified_at(&self, version: Version) {
+        self.verified.store(version.0, Ordering::Relaxed);
+    }
+}
+
+/// The error of a write that a failing storage may or may not have kept.
+pub(crate) fn outcome_unknown(cause: &Error) -> Error {
+    Error::new(
+        Kind::Unknown,
+        "OUTCOME_UNKNOWN",
+        format!("the storage failed while this write was being made durable: {}", cause.message()),
+    )
+    .hint("restart the node, then ask with the receipt or repeat with the same Idempotency-Key")
+}

@@ -1,0 +1,127 @@
+//! Verify: recount every stored row, and say which tables do not give their digest.
+//!
+//! Rows that someone changed behind Syncline's back are reported, never undone unasked. `adopt` makes
+//! what is there a commit, so that every copy follows; `repair` writes back what the history says.
+
+use super::core::Core;
+use super::database::{Database, wait};
+use super::options::Role;
+use super::shared::lock;
+use crate::acknowledge::Level;
+use crate::change::{DatabaseDigest, Position};
+use crate::error::{Error, Result};
+
+/// What `verify` does about rows that do not give the digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// Report them.
+    Report,
+    /// Turn them into a commit.
+    Adopt,
+    /// Write the old ones back.
+    Repair,
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone)]
+pub struct VerifyReport {
+    /// The position that was recounted.
+    pub position: Position,
+    /// Whether every table agreed.
+    pub equal: bool,
+    /// One line for each table that did not.
+    pub findings: Vec<String>,
+}
+
+impl Database {
+    /// Recounts every stored row and compares. Blocks on storage, long.
+    pub fn verify(&self, mode: VerifyMode) -> Result<VerifyReport> {
+        let report = self.recount()?;
+        if report.equal || mode == VerifyMode::Report {
+            return Ok(report);
+        }
+        match (self.role(), mode) {
+            (Role::Writer, _) => {
+                let work = move |core: &mut Core| match mode {
+                    VerifyMode::Adopt => core.adopt(),
+                    _ => core.repair(),
+                };
+                wait(self.inbox()?.errand(work)?)?;
+            }
+            (Role::Reader, VerifyMode::Adopt) => {
+                return Err(Error::invalid("NOT_WRITER", "only the writer can adopt rows")
+                    .hint("run `syncline verify --repair` here: this reader's copy is made anew"));
+            }
+            (Role::Reader, _) => self.rebuild()?,
+        }
+        let after = self.recount()?;
+        Ok(VerifyReport { findings: report.findings, ..after })
+    }
+
+    fn rebuild(&self) -> Result<()> {
+        let following = lock(&self.0.following);
+        let closing = || Error::unavailable("CLOSING", "this node is shutting down");
+        let following = following.as_ref().ok_or_else(closing)?;
+        let answer = following.errand(|follower| follower.rebuild_now())?;
+        wait(answer)
+    }
+
+    fn recount(&self) -> Result<VerifyReport> {
+        let (standing, claimed, found) = self.with_reader(|reader| reader.recount())?;
+        let findings = findings(&claimed, &found);
+        let position = standing.position;
+        let equal = findings.is_empty() && found.total() == position.digest;
+        if equal {
+            let version = position.version;
+            self.with_store(move |store| crate::store::Store::set_verified(store, version))?;
+            self.shared().verified_at(version);
+        }
+        Ok(VerifyReport { position, equal, findings })
+    }
+}
+
+fn findings(claimed: &DatabaseDigest, found: &DatabaseDigest) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, table) in claimed.tables() {
+        match found.get(name) {
+            Some(there) if there == table => {}
+            Some(there) => lines.push(format!(
+                "table {name}: {} rows with digest {}, its history gives {} rows with digest {}",
+                there.rows, there.digest, table.rows, table.digest
+            )),
+            None => lines.push(format!("table {name}: it is gone")),
+        }
+    }
+    for (name, _) in found.tables().filter(|(name, _)| claimed.get(name).is_none()) {
+        lines.push(format!("table {name}: the history knows no such table"));
+    }
+    lines
+}
+
+impl Core {
+    /// Makes the rows that are there a commit: each table that disagrees is dropped and made again with
+    /// them, in the log alone.
+    fn adopt(&mut self) -> Result<()> {
+        self.begin(Level::Disk)?;
+        self.store.begin_unit(false)?;
+        let at = self.now();
+        let adopted = self.store.restate_tables().and_then(|()| self.store.commit_unit(at, None));
+        match adopted {
+            Ok(_) => self.commit(Level::Disk).map(|_| ()),
+            Err(error) => {
+                self.store.rollback()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the rows back that the log gives, if it reaches back to the beginning.
+    fn repair(&mut self) -> Result<()> {
+        self.begin(Level::Disk)?;
+        let repaired = self.store.repair_tables().and_then(|()| self.store.commit().map(|_| ()));
+        if repaired.is_err() {
+            self.store.rollback()?;
+        }
+        repaired
+    }
+}

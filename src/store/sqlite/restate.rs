@@ -1,0 +1,131 @@
+//! Rows that are not what the history says: bringing them back, or making them the history.
+
+use std::sync::Arc;
+
+use super::capture::{Image, Mode};
+use super::raw::Db;
+use super::schema::quote;
+use super::{SqliteStore, Sync, recount};
+use crate::change::{
+    BodyReader, DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Timestamp,
+    Version,
+};
+use crate::error::{Error, Kind, Result};
+use crate::store::vfs::MemoryDisk;
+use crate::store::{Source, Store};
+
+impl SqliteStore {
+    /// Applies the entries of a commit's body in the open unit, as if clients had made the changes; fails
+    /// if a row is not as it was before them. The connection must [`follow`](Self::follow).
+    pub(crate) fn replay_entries(&mut self, body: &[u8], at: Timestamp) -> Result<()> {
+        let point = self.point();
+        let version = self.position.version.next();
+        self.apply_body(&mut BodyReader::default(), body, version, at)?;
+        if self.captured_since(&point)? != body {
+            return Err(Error::new(
+                Kind::Diverged,
+                "REPLAY_CONFLICT",
+                "a row that it changes is not as it was before it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The tables whose rows do not give the digest they should.
+    fn disagreeing(&mut self) -> Result<Vec<(String, TableDigest)>> {
+        let found: DatabaseDigest = recount::database(self.db)?;
+        let wrong = |(name, table): (&str, &TableDigest)| {
+            (self.ledger.get(name) != Some(table)).then(|| (name.to_owned(), *table))
+        };
+        Ok(found.tables().filter_map(wrong).collect())
+    }
+
+    /// In the open unit: each table that disagrees is dropped and made again, with the rows that are
+    /// there, in the log alone.
+    pub(crate) fn restate_tables(&mut self) -> Result<()> {
+        for (name, found) in self.disagreeing()? {
+            let of_table: Vec<_> = self
+                .schema
+                .entries
+                .iter()
+                .map(|entry| entry.object.clone())
+                .filter(|object| object.table == name && object.kind != ObjectKind::View)
+                .collect();
+            let table = of_table.iter().find(|object| object.kind == ObjectKind::Table);
+            let Some(table) = table.cloned() else { continue };
+            self.capture.settle(&mut self.ledger);
+            self.capture.spool.tail.schema(&SchemaStep::Drop(table.clone()));
+            self.capture.spool.tail.schema(&SchemaStep::Create(table.clone()));
+            self.capture.forget_declared();
+            self.ledger.set(&name, TableDigest::empty(found.fingerprint));
+            self.state_rows(&name)?;
+            self.capture.settle(&mut self.ledger);
+            for object in of_table.into_iter().filter(|object| object.kind != ObjectKind::Table) {
+                self.capture.spool.tail.schema(&SchemaStep::Create(object));
+            }
+            self.capture.forget_declared();
+        }
+        Ok(())
+    }
+
+    fn state_rows(&mut self, name: &str) -> Result<()> {
+        let Some(table) = self.capture.table(name).cloned() else { return Ok(()) };
+        let (db, capture) = (self.db, &mut self.capture);
+        capture.mode = Mode::Record;
+        recount::each_row(db, &table.shape, |rowid, values| {
+            capture.row(&table, None, Some(&Image { rowid, values: values.to_vec() }))
+        })
+    }
+
+    /// In the open group: writes back the rows that the history gives, table by table.
+    ///
+    /// Fails with `REPAIR_IMPOSSIBLE` if the log does not reach back to the beginning.
+    pub(crate) fn repair_tables(&mut self) -> Result<()> {
+        let mut history = self.replayed_history()?;
+        for (name, _) in self.disagreeing()? {
+            self.capture.mode = Mode::Off;
+            self.db.execute_batch(&format!("DELETE FROM main.{}", quote(&name)))?;
+            let rows: &mut SqliteStore = &mut history;
+            let Some(shape) = rows.schema.shapes.get(&name).cloned() else { continue };
+            let declared = DeclaredTable { name: name.clone(), by_rowid: shape.keyed_by_rowid() };
+            let from: Db = rows.db;
+            recount::each_row(from, &shape, |rowid, values| {
+                self.insert_row(&declared, rowid, values)
+            })?;
+        }
+        let still = self.disagreeing()?;
+        match still.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(repair_impossible(&format!("{name:?} still disagrees"))),
+        }
+    }
+
+    /// The whole log, applied to an empty copy in memory.
+    fn replayed_history(&mut self) -> Result<SqliteStore> {
+        if self.oldest()? != Some(Version(1)) {
+            return Err(repair_impossible("the log does not reach back to the first commit"));
+        }
+        let disk = Arc::new(MemoryDisk::new());
+        let mut history = SqliteStore::open(disk, "/history.db".as_ref(), Sync::Off, u64::MAX)?;
+        history.follow()?;
+        let lineage = self.lineage.clone();
+        loop {
+            let commits = self.after(history.position.version, 8 << 20)?;
+            if commits.is_empty() {
+                return Ok(history);
+            }
+            history.apply(&lineage, &commits, &mut |c, i| self.part(c.version(), i))?;
+        }
+    }
+}
+
+fn repair_impossible(why: &str) -> Error {
+    Error::new(
+        Kind::Diverged,
+        "REPAIR_IMPOSSIBLE",
+        format!("the old rows cannot be written back: {why}"),
+    )
+    .hint(
+        "promote a reader that is verified, or make what is there the truth with `verify --adopt`",
+    )
+}
