@@ -243,10 +243,7 @@ impl Follower {
         let mine = self.copy.as_mut().expect("a copy is loaded");
         let theirs_standing = feed.standing().map_err(source)?;
         let mine_standing = mine.standing().map_err(copy)?;
-        let version = theirs_standing.position.version;
-        self.shared.source_version.store(version.0, Ordering::Relaxed);
-        let url = theirs_standing.holder.as_ref().map(|h| h.advertise.clone());
-        *lock(&self.shared.holder_url) = url.filter(|url| !url.is_empty());
+        self.shared.source_stands(&theirs_standing);
         let my_oldest = mine.oldest().map_err(copy)?;
         let their_oldest = feed.oldest().map_err(source)?;
         let mut mine_at = |v| mine.chain_at(v);
@@ -321,7 +318,9 @@ impl Follower {
     /// Builds a new copy beside the live one, carries over what is held, and switches.
     fn rebuild(&mut self, why: &str) -> Result<(), Trouble> {
         let feed = self.source.as_mut().expect("opened");
-        let chain = feed.standing().map_err(source)?.position.chain;
+        let standing = feed.standing().map_err(source)?;
+        self.shared.source_stands(&standing);
+        let chain = standing.position.chain;
         if self.damaged_at == Some(chain) {
             return Ok(());
         }

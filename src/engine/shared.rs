@@ -11,6 +11,7 @@ use super::options::{DatabaseOptions, Role};
 use super::status::{ReaderStatus, State};
 use crate::change::{Lineage, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
+use crate::store::Standing;
 use crate::store::disk::{Disk, FileId};
 use crate::store::sqlite::Reader;
 
@@ -115,6 +116,13 @@ impl Shared {
         if old.state != state {
             tracing::info!(database = %self.options.name, from = old.state.as_str(), to = state.as_str(), note, "state changed");
         }
+    }
+
+    /// What a look at the backing database shows of the writer: where it stands and is reached.
+    pub fn source_stands(&self, standing: &Standing) {
+        self.source_version.store(standing.position.version.0, Ordering::Relaxed);
+        let url = standing.holder.as_ref().map(|holder| holder.advertise.clone());
+        *lock(&self.holder_url) = url.filter(|url| !url.is_empty());
     }
 
     pub fn role(&self) -> Role {
