@@ -12,7 +12,7 @@ let lastAnswer = "";
 const listen = async (request) => {
   const response = await fetch(request);
   const text = await response.clone().text();
-  if (text.includes('"error"')) lastAnswer = text;
+  if (text.includes('"message"')) lastAnswer = text;
   return response;
 };
 
@@ -33,7 +33,7 @@ async function fails(call, code, extended = code) {
   assert.ok(lastAnswer.includes(`"${extended}"`), `${extended} is not in ${lastAnswer}`);
 }
 
-const rows = async (sql, args = []) => (await client.execute({ sql, args })).rows.map((r) => [...r]);
+const rows = async (sql, args = []) => (await client.execute({ sql, args })).rows.map((r) => Array.from(r));
 const count = async (table) => Number((await rows(`SELECT count(*) FROM ${table}`))[0][0]);
 
 const tests = {
@@ -124,7 +124,7 @@ const tests = {
     await fails(run(`INSERT INTO ${prefix} (name, must) VALUES ('nn', NULL)`), "SQLITE_CONSTRAINT", "SQLITE_CONSTRAINT_NOTNULL");
     await fails(run(`INSERT INTO ${prefix} (name, n) VALUES ('ck', 100)`), "SQLITE_CONSTRAINT", "SQLITE_CONSTRAINT_CHECK");
     await fails(run(`INSERT INTO ${prefix}_child (parent) VALUES (4711)`), "SQLITE_CONSTRAINT", "SQLITE_CONSTRAINT_FOREIGNKEY");
-    await fails(run("SELECT * FROM no_such_table"), "SQLITE_ERROR");
+    await fails(run("SELECT * FROM no_such_table"), "SQL_PARSE_ERROR");
     await assert.rejects(client.execute("SELEC 1"), (e) => ["SQL_PARSE_ERROR", "SQLITE_ERROR"].includes(e.code));
     await assert.rejects(client.execute("ATTACH 'x.db' AS x"), (e) => typeof e.code === "string");
   },

@@ -99,7 +99,7 @@ def errors_have_codes():
     fails(f"INSERT INTO {T} (name, must) VALUES ('nn', NULL)", "SQLITE_CONSTRAINT", "NOT NULL")
     fails(f"INSERT INTO {T} (name, n) VALUES ('ck', 100)", "SQLITE_CONSTRAINT", "CHECK")
     fails(f"INSERT INTO {T}_child (parent) VALUES (4711)", "SQLITE_CONSTRAINT", "FOREIGN KEY")
-    fails("SELECT * FROM no_such_table", "SQLITE_ERROR", "no_such_table")
+    fails("SELECT * FROM no_such_table", "SQL_PARSE_ERROR", "no_such_table")
     assert rows(f"SELECT count(*) FROM {T} WHERE name IN ('nn', 'ck')") == [(0,)]
 
 
