@@ -1,104 +1,23 @@
-//! Applying commits to a copy, and undoing them: the one function by which any replica moves.
+//! Applying commits to a copy: the one function by which any replica moves.
 //!
 //! Changes are applied in captured order, never as net images (a swap of two unique values would
 //! fail), with triggers, foreign-key actions and CHECKs off, and always OR ABORT. The copy's digest is
 //! summed from its own rows by the hook; that it equals the commit's is the check for "another row
 //! than the before-image". A row that is missing, or in the way, fails by itself.
 
-use std::collections::HashMap;
-
 use super::SqliteStore;
-use super::capture::{Mode, key_columns};
-use super::raw::{Db, Stmt};
-use super::schema::{self, Schema, quote, rowid_name};
+use super::appliers::TableStatements;
+use super::capture::Mode;
+use super::schema::{self, Schema};
+use super::sequences;
 use super::state::{self, int};
 use crate::change::{
-    BodyReader, ChainHasher, Change, Commit, DeclaredTable, Decoder, Lineage, Op, Position,
-    RequestId, RowChange, SchemaStep, TableDigest, TableShape, Timestamp, ValueRef, Version,
+    BodyReader, ChainHasher, Change, Commit, DeclaredTable, Decoder, Lineage, Object, ObjectKind,
+    Op, Position, RequestId, RowChange, SchemaStep, TableDigest, TableShape, Timestamp, ValueRef,
+    Version,
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::Parts;
-
-/// The statements that change one table's rows.
-struct TableStatements {
-    stored: usize,
-    keys: Vec<usize>,
-    insert: Stmt,
-    delete: Stmt,
-    /// Updates that leave the key alone: SQLite then leaves the key's index alone too.
-    update: Option<Stmt>,
-    update_key: Stmt,
-}
-
-/// Prepared statements by table; empty again after a schema step.
-#[derive(Default)]
-pub(crate) struct Appliers(HashMap<String, TableStatements>);
-
-fn list(columns: impl IntoIterator<Item = String>, between: &str) -> String {
-    columns.into_iter().collect::<Vec<_>>().join(between)
-}
-
-impl TableStatements {
-    fn new(db: Db, shape: &TableShape) -> Result<TableStatements> {
-        let rowid = shape.keyed_by_rowid().then(|| rowid_name(shape).expect("checked").to_owned());
-        let key_of = key_columns(shape);
-        let stored: Vec<(usize, String)> =
-            shape.stored_columns().map(|(i, c)| (i, quote(&c.name))).collect();
-        let names: Vec<String> =
-            rowid.iter().cloned().chain(stored.iter().map(|(_, n)| n.clone())).collect();
-        let keys: Vec<usize> = match &rowid {
-            Some(_) => vec![0],
-            None => key_of
-                .iter()
-                .map(|k| stored.iter().position(|(i, _)| i == k).expect("keys are stored"))
-                .collect(),
-        };
-        let table = quote(&shape.name);
-        let n = names.len();
-        let marks = list((1..=n).map(|i| format!("?{i}")), ", ");
-        let insert =
-            format!("INSERT OR ABORT INTO main.{table} ({}) VALUES ({marks})", names.join(", "));
-        let condition = |offset: usize| {
-            list(
-                keys.iter()
-                    .enumerate()
-                    .map(|(i, k)| format!("{} = ?{}", names[*k], offset + i + 1)),
-                " AND ",
-            )
-        };
-        let set = |columns: &[usize]| {
-            list(columns.iter().map(|c| format!("{} = ?{}", names[*c], c + 1)), ", ")
-        };
-        let all: Vec<usize> = (0..n).collect();
-        let plain: Vec<usize> = all.iter().copied().filter(|c| !keys.contains(c)).collect();
-        let update = |columns: &[usize]| {
-            format!("UPDATE OR ABORT main.{table} SET {} WHERE {}", set(columns), condition(n))
-        };
-        Ok(TableStatements {
-            stored: stored.len(),
-            insert: db.prepare(&insert)?,
-            delete: db.prepare(&format!("DELETE FROM main.{table} WHERE {}", condition(0)))?,
-            update: (!plain.is_empty()).then(|| db.prepare(&update(&plain))).transpose()?,
-            update_key: db.prepare(&update(&all))?,
-            keys,
-        })
-    }
-
-    fn run_update<'a>(&mut self, old: &[ValueRef<'a>], new: Vec<ValueRef<'a>>) -> Result<()> {
-        let same_key = self.keys.iter().all(|k| old[*k] == new[*k]);
-        let mut args = new;
-        args.extend(self.keys.iter().map(|k| old[*k]));
-        match self.update.as_mut().filter(|_| same_key) {
-            Some(update) => update.execute(&args),
-            None => self.update_key.execute(&args),
-        }
-    }
-
-    /// Values as the statements number them: the rowid first, if it is the key.
-    fn numbered<'a>(rowid: Option<i64>, values: &[ValueRef<'a>]) -> Vec<ValueRef<'a>> {
-        rowid.map(ValueRef::Integer).into_iter().chain(values.iter().copied()).collect()
-    }
-}
 
 /// An error that names the commit at which the copy and its source parted.
 pub(crate) fn diverged(version: Version, what: impl std::fmt::Display) -> Error {
@@ -285,7 +204,7 @@ impl SqliteStore {
         match change {
             Change::Row(_) => unreachable!("rows are applied by apply_row"),
             Change::Schema(step) => self.apply_step(&step),
-            Change::Sequence { table, after, .. } => self.set_sequence(&table, after),
+            Change::Sequence { table, after, .. } => sequences::set(self.db, &table, after),
             Change::Setting { name, after, .. } => self.set_setting(&name, after),
             Change::Request { id, response } => self.store_request(&id, response, version, at),
         }
@@ -298,20 +217,14 @@ impl SqliteStore {
     ) -> Result<&mut TableStatements> {
         let missing =
             |what: &str| diverged(version, format_args!("the table {:?} {what}", table.name));
-        if !self.appliers.0.contains_key(&table.name) {
-            let shape =
-                self.schema.shapes.get(&table.name).ok_or_else(|| missing("is not here"))?;
-            let statements = TableStatements::new(self.db, shape)?;
-            self.appliers.0.insert(table.name.clone(), statements);
-        }
         let shape = self.schema.shapes.get(&table.name).ok_or_else(|| missing("is not here"))?;
         if shape.keyed_by_rowid() != table.by_rowid {
             return Err(missing("has another key here"));
         }
-        Ok(self.appliers.0.get_mut(&table.name).expect("just put in"))
+        self.appliers.of(self.db, shape)
     }
 
-    fn apply_row(
+    pub(crate) fn apply_row(
         &mut self,
         table: &DeclaredTable,
         row: &RowChange<'_>,
@@ -338,7 +251,7 @@ impl SqliteStore {
         let new = TableStatements::numbered(row.after.and_then(|i| i.rowid), after);
         let ran = match row.op {
             Op::Insert => t.insert.execute(&new),
-            Op::Delete => t.delete.execute(&t.keys.iter().map(|k| old[*k]).collect::<Vec<_>>()),
+            Op::Delete => t.run_delete(&old),
             Op::Update => t.run_update(&old, new),
         };
         ran.map_err(|error| in_the_way(error, version, &table.name))?;
@@ -385,33 +298,34 @@ impl SqliteStore {
 
     /// Carries out a schema step, and follows it in schema and digests.
     pub(crate) fn apply_step(&mut self, step: &SchemaStep) -> Result<()> {
+        self.group_schema_changes();
         self.capture.settle(&mut self.ledger);
-        self.appliers.0.clear();
         let mode = std::mem::replace(&mut self.capture.mode, Mode::Off);
         let db = self.db;
         schema::with_writable_schema(db, || schema::carry_out(db, step))?;
-        let after = Schema::load(db)?;
-        let before = std::mem::replace(&mut self.schema, after);
-        self.capture.set_schema(&self.schema);
+        let before = std::mem::take(&mut self.schema);
+        self.reload_schema()?;
         self.follow_steps(std::slice::from_ref(step), &before)?;
         self.capture.mode = mode;
-        self.group_schema_changes();
         Ok(())
     }
 
     /// What schema steps mean for the digests; `self.schema` is already the one after them.
     pub(crate) fn follow_steps(&mut self, steps: &[SchemaStep], before: &Schema) -> Result<()> {
+        // A trigger may have the name of a table.
+        let is_table = |object: &Object| object.kind == ObjectKind::Table;
         for step in steps {
             match step {
-                SchemaStep::Create(object) => {
+                SchemaStep::Create(object) if is_table(object) => {
                     if let Some(shape) = self.schema.shapes.get(&object.name) {
                         let empty = TableDigest::empty(shape.fingerprint());
                         self.ledger.set(&object.name, empty);
                     }
                 }
-                SchemaStep::Drop(object) => self.ledger.remove(&object.name),
+                SchemaStep::Drop(object) if is_table(object) => self.ledger.remove(&object.name),
+                SchemaStep::Create(_) | SchemaStep::Drop(_) => {}
                 SchemaStep::Alter { objects, .. } => {
-                    for (was, is) in objects {
+                    for (was, is) in objects.iter().filter(|(was, _)| is_table(was)) {
                         self.follow_alter(&was.name, &is.name, before)?;
                     }
                 }
@@ -446,22 +360,6 @@ impl SqliteStore {
             return Ok(TableDigest { fingerprint: new.fingerprint(), ..same });
         }
         super::recount::table(self.db, new)
-    }
-
-    pub(crate) fn set_sequence(&mut self, table: &str, seq: Option<i64>) -> Result<()> {
-        let there = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
-        if self.db.query_i64(there, &[])?.is_none() {
-            return Ok(());
-        }
-        let name = ValueRef::Text(table);
-        self.db.execute("DELETE FROM main.sqlite_sequence WHERE name = ?1", &[name])?;
-        match seq {
-            Some(seq) => {
-                let sql = "INSERT INTO main.sqlite_sequence (name, seq) VALUES (?1, ?2)";
-                self.db.execute(sql, &[name, ValueRef::Integer(seq)])
-            }
-            None => Ok(()),
-        }
     }
 
     pub(crate) fn set_setting(&mut self, name: &str, value: i64) -> Result<()> {
@@ -504,110 +402,5 @@ fn in_the_way(error: Error, version: Version, table: &str) -> Error {
             diverged(version, format_args!("in {table:?}, {}", error.message())).source(error)
         }
         _ => error,
-    }
-}
-
-/// The entries of a body with the tables they name, so that they can be walked backwards.
-fn collect<'a>(
-    reader: &mut BodyReader,
-    body: &'a [u8],
-) -> Result<Vec<(Change<'a>, Option<DeclaredTable>)>> {
-    let mut decoder = Decoder(body);
-    let mut changes = Vec::new();
-    while let Some(change) = reader.next(&mut decoder)? {
-        let table = match &change {
-            Change::Row(row) => Some(reader.table(row.table).clone()),
-            _ => None,
-        };
-        changes.push((change, table));
-    }
-    Ok(changes)
-}
-
-/// The row change that takes `row` back.
-fn inverse<'a>(row: &RowChange<'a>) -> RowChange<'a> {
-    let op = match row.op {
-        Op::Insert => Op::Delete,
-        Op::Update => Op::Update,
-        Op::Delete => Op::Insert,
-    };
-    RowChange { table: row.table, op, before: row.after, after: row.before }
-}
-
-impl SqliteStore {
-    /// Undoes the entries of one commit in reverse order. The hook sums as it does for applying.
-    ///
-    /// Fails with `UNDO_IMPOSSIBLE` at a step that destroyed stored rows.
-    pub(crate) fn undo_commit(&mut self, commit: &Commit, parts: Parts<'_>) -> Result<()> {
-        self.capture.clear();
-        self.capture.mode = Mode::Sum;
-        let version = commit.version();
-        let mut bodies = Vec::new();
-        if commit.parts() == 0 {
-            bodies.push(commit.body().to_vec());
-        }
-        for index in 0..commit.parts() {
-            bodies.push(parts(commit, index)?);
-        }
-        let mut reader = BodyReader::default();
-        let mut starts = Vec::new();
-        for body in &bodies {
-            starts.push(reader.clone());
-            collect(&mut reader, body)?;
-        }
-        for (body, mut reader) in bodies.iter().zip(starts).rev() {
-            for (change, table) in collect(&mut reader, body)?.into_iter().rev() {
-                self.undo_change(change, table, version)?;
-                self.hook_failed()?;
-            }
-        }
-        self.capture.mode = Mode::Off;
-        self.capture.settle(&mut self.ledger);
-        Ok(())
-    }
-
-    fn undo_change(
-        &mut self,
-        change: Change<'_>,
-        table: Option<DeclaredTable>,
-        version: Version,
-    ) -> Result<()> {
-        match change {
-            Change::Row(row) => {
-                let (mut before, mut after) = (Vec::new(), Vec::new());
-                row.values(&mut before, &mut after)?;
-                let table = table.expect("a row has a table");
-                self.apply_row(&table, &inverse(&row), &after, &before, version)
-            }
-            Change::Schema(step) => self.apply_step(&undo_step(step, version)?),
-            Change::Sequence { table, before, .. } => self.set_sequence(&table, before),
-            Change::Setting { name, before, .. } => self.set_setting(&name, before),
-            Change::Request { id, .. } => {
-                let sql = "DELETE FROM main._syncline_request WHERE client = ?1 AND sequence = ?2";
-                self.db.execute(sql, &[ValueRef::Text(&id.client), int(id.sequence)])
-            }
-        }
-    }
-}
-
-fn undo_step(step: SchemaStep, version: Version) -> Result<SchemaStep> {
-    use crate::change::ObjectKind::Table;
-    let destroyed = |name: &str| {
-        Error::diverged("UNDO_IMPOSSIBLE", format!("version {version} destroyed rows of {name:?}"))
-            .hint("this copy is rebuilt from its source")
-    };
-    match step {
-        SchemaStep::Create(object) => Ok(SchemaStep::Drop(object)),
-        SchemaStep::Drop(object) if object.kind == Table && !schema::is_virtual_sql(&object) => {
-            Err(destroyed(&object.name))
-        }
-        SchemaStep::Drop(object) => Ok(SchemaStep::Create(object)),
-        SchemaStep::Alter { objects, dropped_column: Some(_) } => {
-            Err(destroyed(objects.first().map_or("", |(before, _)| &before.name)))
-        }
-        SchemaStep::Alter { objects, dropped_column: None } => {
-            let objects = objects.into_iter().map(|(before, after)| (after, before)).collect();
-            Ok(SchemaStep::Alter { objects, dropped_column: None })
-        }
     }
 }

@@ -194,11 +194,6 @@ impl Capture {
         }
     }
 
-    /// The tables touched since the last [`settle`](Self::settle).
-    pub fn touched(&self) -> impl Iterator<Item = &TableShape> {
-        self.deltas.iter().map(|delta| &delta.table.shape)
-    }
-
     fn delta(&mut self, table: &Arc<CapturedTable>) -> &mut Delta {
         let found = self.deltas.iter().rposition(|d| Arc::ptr_eq(&d.table, table));
         let i = found.unwrap_or_else(|| {

@@ -111,6 +111,14 @@ impl Client {
         Ok(prepared)
     }
 
+    /// Forgets every statement: the schema is another, and so may be what a statement does.
+    /// (`DROP TABLE IF EXISTS t` does nothing, and SQLite asks nothing, until there is a `t`.)
+    /// `counted` are the tables with AUTOINCREMENT.
+    pub fn schema_is_new(&mut self, counted: Vec<String>) {
+        self.statements.clear();
+        self.guard.set_counted(counted);
+    }
+
     fn make_room(&mut self) {
         if self.statements.len() >= KEPT {
             let mut uses: Vec<u64> = self.statements.values().map(|p| p.used).collect();

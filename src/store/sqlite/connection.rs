@@ -32,6 +32,14 @@ pub enum Sync {
 pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 /// No value may be larger: a row must fit the log's cells, before and after together.
 const VALUE_LIMIT: i32 = 256 << 20;
+/// No value of our own, nor a part of the log, may be larger.
+pub(crate) const LOG_LIMIT: i32 = 1 << 30;
+
+/// Bounds the length of every value; gives what the bound was.
+pub(crate) fn set_length_limit(db: Db, bytes: i32) -> i32 {
+    // SAFETY: plain setter.
+    unsafe { ffi::sqlite3_limit(db.0, ffi::SQLITE_LIMIT_LENGTH, bytes) }
+}
 
 fn open(disk: &dyn Disk, path: &Path, flags: OpenFlags) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
@@ -41,8 +49,7 @@ fn open(disk: &dyn Disk, path: &Path, flags: OpenFlags) -> Result<Connection> {
             .hint("check that the file and its directory exist and that this user may read and write them")
     })?;
     connection.busy_timeout(BUSY).map_err(from_rusqlite)?;
-    // SAFETY: plain setter.
-    unsafe { ffi::sqlite3_limit(connection.handle(), ffi::SQLITE_LIMIT_LENGTH, 1 << 30) };
+    set_length_limit(Db::of(&connection), LOG_LIMIT);
     Ok(connection)
 }
 
@@ -109,13 +116,10 @@ pub(crate) fn equip(connection: &mut Connection) -> Result<(Client, Context)> {
 pub(crate) fn set_client_mode(db: Db, clients: bool) -> Result<()> {
     db.configure(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, clients)?;
     db.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, clients)?;
-    // SAFETY: plain setter.
-    unsafe {
-        let limit = if clients { VALUE_LIMIT } else { 1 << 30 };
-        ffi::sqlite3_limit(db.0, ffi::SQLITE_LIMIT_LENGTH, limit);
-    }
+    set_length_limit(db, if clients { VALUE_LIMIT } else { LOG_LIMIT });
     db.execute_batch(if clients {
-        "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF"
+        // The last makes virtual tables forget what they read before commits were applied below them.
+        "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF; PRAGMA writable_schema = RESET"
     } else {
         "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON"
     })
@@ -137,8 +141,7 @@ impl Reader {
         let db = Db::of(&connection);
         let (client, context) = equip(&mut connection)?;
         db.execute_batch("PRAGMA query_only = ON")?;
-        // SAFETY: plain setter.
-        unsafe { ffi::sqlite3_limit(db.0, ffi::SQLITE_LIMIT_LENGTH, VALUE_LIMIT) };
+        set_length_limit(db, VALUE_LIMIT);
         let deadline = Deadline::install(db);
         Ok(Reader { client, db, _connection: connection, deadline, context })
     }

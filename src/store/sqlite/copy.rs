@@ -6,6 +6,7 @@
 use super::SqliteStore;
 use super::capture::Mode;
 use super::schema::{self, Schema};
+use super::sequences;
 use super::source::has_rows;
 use super::state;
 use crate::change::{
@@ -35,16 +36,28 @@ impl SqliteStore {
     fn fill_inside(&mut self, source: &mut dyn Source) -> Result<Position> {
         self.group_schema_changes();
         self.capture.clear();
-        let standing = source.snapshot(&mut |item| self.fill_one(item))?;
+        let mut counted = Vec::new();
+        let standing = source.snapshot(&mut |item| {
+            if let SnapshotItem::Sequence(table, seq) = item {
+                counted.push((table.to_owned(), seq));
+            }
+            self.fill_one(item)
+        })?;
         self.capture.mode = Mode::Off;
+        // Filling has counted, too.
+        sequences::clear(self.db)?;
+        for (table, seq) in counted {
+            sequences::set(self.db, &table, Some(seq))?;
+        }
         self.capture.settle(&mut self.ledger);
         if self.ledger.total() != standing.position.digest {
             return Err(damaged(&standing, self.ledger.digest(), &source.digests()?));
         }
         state::write_lineage(self.db, &standing.lineage)?;
-        self.set_head(standing.position);
+        self.set_head(standing.position, standing.at);
         self.lineage = standing.lineage;
         self.tag = standing.tag;
+        self.reload_schema()?;
         self.prepare_commit()?;
         self.finish_commit()
     }
@@ -58,7 +71,7 @@ impl SqliteStore {
                 schema::with_writable_schema(db, || schema::carry_out(db, &step))
             }
             SnapshotItem::Row { table, rowid, values } => self.fill_row(table, rowid, values),
-            SnapshotItem::Sequence(table, seq) => self.set_sequence(table, Some(seq)),
+            SnapshotItem::Sequence(..) => Ok(()),
             SnapshotItem::Setting(name, value) => self.set_setting(name, value),
         }
     }

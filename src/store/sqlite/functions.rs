@@ -21,7 +21,7 @@ CREATE TEMP VIEW syncline_table_list AS
 CREATE TEMP VIEW syncline_tables AS
     SELECT name, rows, lower(hex(digest)) AS digest FROM main._syncline_tables;
 CREATE TEMP VIEW syncline_held AS
-    SELECT id, at, reason, length(frame) AS bytes FROM main._syncline_held;
+    SELECT id, at, reason, bytes FROM main._syncline_held;
 ";
 
 /// What the functions answer, and what they were asked: set before a stream's statements run, read

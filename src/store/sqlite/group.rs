@@ -15,9 +15,11 @@ use super::SqliteStore;
 use super::capture::{Mark, Mode};
 use super::raw::Db;
 use super::schema::{self, Schema};
+use super::sequences::Sequences;
 use super::state::{self, int};
 use crate::change::{
-    Captured, Commit, DeclaredTable, Position, RequestId, SchemaStep, Tag, Timestamp, ValueRef,
+    Captured, Commit, DeclaredTable, ObjectKind, Position, RequestId, SchemaStep, Tag, Timestamp,
+    ValueRef,
 };
 use crate::error::{Error, Result};
 
@@ -27,7 +29,9 @@ pub(crate) struct Group {
     pub head: Position,
     /// The commits so far, in order.
     pub commits: Vec<Commit>,
-    /// What `sqlite_schema` was at the start, if a unit changed it.
+    /// When the last of them was made.
+    pub at: Timestamp,
+    /// A unit changed the schema: undoing the group reads it anew.
     schema_changed: bool,
     ledger: usize,
 }
@@ -45,7 +49,9 @@ pub(crate) struct Unit {
 /// What has to be compared before and after a unit, because no hook reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Watch {
-    /// `sqlite_sequence` was written by name.
+    /// An AUTOINCREMENT counted on, perhaps.
+    pub counts: bool,
+    /// `sqlite_sequence` was written by name: entries must be told even if they are as they were.
     pub sequence: bool,
     /// `user_version` or `application_id` was set.
     pub settings: bool,
@@ -84,19 +90,23 @@ impl SqliteStore {
     pub(crate) fn begin(&mut self) -> Result<()> {
         self.statements.begin.execute(&[])?;
         let head = self.position;
-        if let Err(error) = self.check_fence() {
-            let _ = self.statements.rollback.execute(&[]);
-            return Err(error);
-        }
+        let at = match self.check_fence() {
+            Ok(at) => at,
+            Err(error) => {
+                let _ = self.statements.rollback.execute(&[]);
+                return Err(error);
+            }
+        };
         let ledger = self.ledger.mark();
-        self.group = Some(Group { head, commits: Vec::new(), schema_changed: false, ledger });
+        self.group = Some(Group { head, commits: Vec::new(), at, schema_changed: false, ledger });
         Ok(())
     }
 
-    fn check_fence(&mut self) -> Result<()> {
+    /// Gives when the last commit was made.
+    fn check_fence(&mut self) -> Result<Timestamp> {
         #[cfg(feature = "planted")]
         if crate::planted("skip-fence") {
-            return Ok(());
+            return Ok(Timestamp(0));
         }
         let mut found = None;
         self.statements.position.rows(&[], |row| {
@@ -104,7 +114,7 @@ impl SqliteStore {
             Ok(())
         })?;
         match found {
-            Some(row) if row.position == self.position && row.tag == self.tag => Ok(()),
+            Some(row) if row.position == self.position && row.tag == self.tag => Ok(row.at),
             _ => Err(fenced()),
         }
     }
@@ -121,7 +131,7 @@ impl SqliteStore {
         self.capture.clear();
         self.capture.mode = Mode::Record;
         if self.sequences.is_none() {
-            self.sequences = Some(sequences(self.db)?);
+            self.sequences = Some(Sequences::read(self.db)?);
         }
         self.unit = Some(Unit {
             ledger: self.ledger.mark(),
@@ -145,6 +155,7 @@ impl SqliteStore {
             unit.settings = settings(self.db)?;
             unit.watch.settings = true;
         }
+        unit.watch.counts |= watch.counts;
         unit.watch.sequence |= watch.sequence;
         Ok(())
     }
@@ -184,11 +195,18 @@ impl SqliteStore {
         self.capture.since(&point.mark)
     }
 
-    /// Reads the schema anew.
+    /// Reads the schema anew; what was prepared under the old one is forgotten.
     pub(crate) fn reload_schema(&mut self) -> Result<()> {
         self.schema = Schema::load(self.db)?;
-        self.capture.set_schema(&self.schema);
+        self.schema_is_new();
         Ok(())
+    }
+
+    fn schema_is_new(&mut self) {
+        self.capture.set_schema(&self.schema);
+        self.appliers.clear();
+        let counted = self.schema.shapes.values().filter(|shape| shape.autoincrement);
+        self.client.schema_is_new(counted.map(|shape| shape.name.clone()).collect());
     }
 
     /// Captures what a statement did to the schema: `before` is what it was, `altered` whether the
@@ -207,6 +225,10 @@ impl SqliteStore {
         for step in &mut steps {
             name_dropped_column(step, &before, &after);
         }
+        if let Err(error) = schema::check_names(&steps, &before, &after) {
+            self.schema = before;
+            return Err(error);
+        }
         self.schema = after;
         if steps.is_empty() {
             return Ok(());
@@ -214,7 +236,7 @@ impl SqliteStore {
         self.unit().schema_changed = true;
         self.group().schema_changed = true;
         self.capture.settle(&mut self.ledger);
-        self.capture.set_schema(&self.schema);
+        self.schema_is_new();
         for step in &steps {
             self.capture.spool.tail.schema(step);
         }
@@ -229,6 +251,9 @@ impl SqliteStore {
         self.capture.mode = Mode::Record;
         for step in steps {
             let SchemaStep::Create(object) = step else { continue };
+            if object.kind != ObjectKind::Table {
+                continue;
+            }
             let Some(table) = self.capture.table(&object.name).cloned() else { continue };
             let capture = &mut self.capture;
             super::recount::each_row(self.db, &table.shape, |rowid, values| {
@@ -260,25 +285,29 @@ impl SqliteStore {
             self.store_request(id, response, version, at)?;
         }
         self.capture.settle(&mut self.ledger);
-        if self.unit.take().is_some_and(|unit| unit.savepoint) {
+        // Sealed while the unit is open: whatever fails up to the release, it can still be undone.
+        let commit = match self.capture.spool.is_empty() {
+            true => None,
+            false => Some(self.seal(at)?),
+        };
+        if self.has_savepoint() {
             self.statements.release.execute(&[])?;
         }
+        self.unit = None;
         self.capture.mode = Mode::Off;
-        if self.capture.spool.is_empty() {
-            return Ok(None);
-        }
-        let commit = self.seal(at)?;
+        let Some(commit) = commit else { return Ok(None) };
         self.capture.clear();
         let group = self.group();
-        group.head = commit.position();
+        (group.head, group.at) = (commit.position(), at);
         group.commits.push(commit);
         Ok(Some(self.group().head))
     }
 
     /// Full-text tables keep what was written in memory until the transaction ends, or a savepoint
-    /// begins: their shadow tables must change while the unit still listens.
-    fn flush_virtual_tables(&mut self) -> Result<()> {
-        if self.schema.entries.iter().any(|entry| entry.is_virtual()) {
+    /// begins. Their shadow tables must change while the capture listens, and in the statement that
+    /// wrote: else the next one's rows could not be told from these when it fails.
+    pub(crate) fn flush_virtual_tables(&mut self) -> Result<()> {
+        if self.schema.has_virtual {
             self.db.execute_batch("SAVEPOINT _syncline_flush; RELEASE _syncline_flush")?;
             self.hook_failed()?;
         }
@@ -308,13 +337,16 @@ impl SqliteStore {
                 }
             }
         }
-        if watch.sequence || self.capture.touched().any(|table| table.autoincrement) {
-            let new = sequences(db)?;
-            let old = self.sequences.replace(new).unwrap_or_default();
-            let new = self.sequences.as_deref().unwrap_or_default();
-            for (table, before, after) in changed_sequences(&old, new) {
+        if watch.counts || watch.sequence {
+            let new = Sequences::read(db)?;
+            let old = self.sequences.take().unwrap_or_default();
+            let counted = self.schema.shapes.values().filter(|shape| shape.autoincrement);
+            let counted = counted.map(|shape| shape.name.as_str()).filter(|_| watch.sequence);
+            let counted: Vec<&str> = counted.collect();
+            for (table, before, after) in old.changes(&new, &counted)? {
                 self.capture.spool.tail.sequence(table, before, after);
             }
+            self.sequences = Some(new);
         }
         self.capture.spool.entry_ended()
     }
@@ -357,10 +389,8 @@ impl SqliteStore {
     /// Writes log, digests and position; the transaction stays open.
     pub(crate) fn prepare_commit(&mut self) -> Result<()> {
         let commits = std::mem::take(&mut self.group().commits);
-        let wrote = self.append_log(&commits).and_then(|()| {
-            let at = commits.last().map_or(Timestamp(0), |c| c.header().at);
-            self.write_state(at)
-        });
+        let at = commits.last().map_or(self.group().at, |c| c.header().at);
+        let wrote = self.append_log(&commits).and_then(|()| self.write_state(at));
         self.group().commits = commits;
         wrote
     }
@@ -406,16 +436,16 @@ impl SqliteStore {
         self.sequences = None;
         self.capture.mode = Mode::Off;
         self.capture.clear();
-        if !self.db.is_autocommit() {
-            self.statements.rollback.execute(&[])?;
+        let ended = match self.db.is_autocommit() {
+            true => Ok(()),
+            false => self.statements.rollback.execute(&[]),
+        };
+        let Some(group) = self.group.take() else { return ended };
+        self.ledger.undo_to(group.ledger);
+        if group.schema_changed {
+            self.reload_schema()?;
         }
-        if let Some(group) = self.group.take() {
-            self.ledger.undo_to(group.ledger);
-            if group.schema_changed {
-                self.reload_schema()?;
-            }
-        }
-        Ok(())
+        ended
     }
 
     /// The group changes the schema: undoing it reads the schema anew.
@@ -423,9 +453,10 @@ impl SqliteStore {
         self.group().schema_changed = true;
     }
 
-    /// Where the copy will stand, if it is not by commits of the group.
-    pub(crate) fn set_head(&mut self, head: Position) {
-        self.group().head = head;
+    /// Where the copy will stand, if it is not by commits of the group, and since when.
+    pub(crate) fn set_head(&mut self, head: Position, at: Timestamp) {
+        let group = self.group();
+        (group.head, group.at) = (head, at);
     }
 
     /// The digest as of now.
@@ -442,7 +473,7 @@ impl SqliteStore {
 /// Says which stored column an ALTER dropped.
 fn name_dropped_column(step: &mut SchemaStep, before: &Schema, after: &Schema) {
     let SchemaStep::Alter { objects, dropped_column } = step else { return };
-    for (was, is) in objects {
+    for (was, is) in objects.iter().filter(|(was, _)| was.kind == ObjectKind::Table) {
         let (Some(old), Some(new)) = (before.shapes.get(&was.name), after.shapes.get(&is.name))
         else {
             continue;
@@ -452,34 +483,4 @@ fn name_dropped_column(step: &mut SchemaStep, before: &Schema, after: &Schema) {
             *dropped_column = old.columns.iter().find(|c| !kept(&c.name)).map(|c| c.name.clone());
         }
     }
-}
-
-/// The content of `sqlite_sequence`.
-pub(crate) fn sequences(db: Db) -> Result<Vec<(String, i64)>> {
-    let mut found = Vec::new();
-    let there = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
-    if db.query_i64(there, &[])?.is_some() {
-        db.query("SELECT name, seq FROM main.sqlite_sequence ORDER BY name", &[], |row| {
-            found.push((row.text(0)?.to_owned(), row.i64(1)));
-            Ok(())
-        })?;
-    }
-    Ok(found)
-}
-
-type SequenceChange<'a> = (&'a str, Option<i64>, Option<i64>);
-
-fn changed_sequences<'a>(
-    old: &'a [(String, i64)],
-    new: &'a [(String, i64)],
-) -> Vec<SequenceChange<'a>> {
-    let find = |all: &[(String, i64)], name: &str| all.iter().find(|s| s.0 == name).map(|s| s.1);
-    let mut names: Vec<&str> = old.iter().chain(new).map(|s| s.0.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .map(|name| (name, find(old, name), find(new, name)))
-        .filter(|(_, before, after)| before != after)
-        .collect()
 }

@@ -22,6 +22,9 @@ pub(crate) struct Facts {
     pub drops: bool,
     /// Inserts at its top level.
     pub inserts: bool,
+    /// Inserts where AUTOINCREMENT counts. (It counts rows that OR IGNORE passes over, too: no hook
+    /// would tell.)
+    pub counts: bool,
     /// Writes `sqlite_sequence` by name.
     pub sequence: bool,
     /// Is a PRAGMA.
@@ -84,14 +87,41 @@ const READ_ONLY_PRAGMAS: &[&str] = &[
     "page_count",
     "legacy_alter_table",
     "cache_size",
+    "journal_mode",
 ];
+
+/// The modules of which clients may make virtual tables: each keeps its content in ordinary tables, or
+/// shows another's. (sqlite_dbpage and dbstat would show pages of ours.)
+const MODULES: &[&str] =
+    &["fts5", "fts5vocab", "fts4", "fts4aux", "fts3", "rtree", "rtree_i32", "geopoly"];
+
+/// The columns of ours that the views `syncline_tables` and `syncline_held` read. Anyone may: SQLite
+/// names the view that reads, but a WITH clause can take any view's name.
+const SHOWN: &[(&str, &[&str])] = &[
+    ("_syncline_tables", &["name", "rows", "digest"]),
+    ("_syncline_held", &["id", "at", "reason", "bytes"]),
+];
+
+fn is_listed(list: &[&str], name: &str) -> bool {
+    list.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+}
+
+fn is_shown(table: &str, column: &str) -> bool {
+    let shown = SHOWN.iter().find(|(name, _)| *name == table);
+    shown.is_some_and(|(_, columns)| column.is_empty() || columns.contains(&column))
+}
 
 #[derive(Debug, Default)]
 struct State {
     /// The statement being prepared is a client's.
     client: bool,
+    /// It is prepared for the first time, by the client; when it runs, the modules of virtual tables
+    /// prepare statements of their own.
+    preparing: bool,
     facts: Facts,
     refusal: Option<Error>,
+    /// The tables with AUTOINCREMENT.
+    counted: Vec<String>,
 }
 
 /// The authorizer of one connection.
@@ -113,24 +143,29 @@ impl Guard {
 
     /// Prepares a client's statement: gives what it does, or why it may not.
     pub fn check<T>(&self, prepare: impl FnOnce() -> Result<T>) -> Result<(T, Facts)> {
-        *self.lock() = State { client: true, ..State::default() };
+        self.lock().begin(true);
         let prepared = prepare();
-        let state = std::mem::take(&mut *self.lock());
-        match (prepared, state.refusal) {
+        let (facts, refusal) = self.lock().end();
+        match (prepared, refusal) {
             (_, Some(refusal)) => Err(refusal),
             (Err(error), None) => Err(error),
-            (Ok(prepared), None) => Ok((prepared, state.facts)),
+            (Ok(prepared), None) => Ok((prepared, facts)),
         }
     }
 
     /// Runs a prepared client statement: SQLite may have to prepare it again.
     pub fn enter(&self) {
-        self.lock().client = true;
+        self.lock().begin(false);
     }
 
     /// Ends what [`enter`](Self::enter) began; gives the refusal, if preparing again met one.
     pub fn leave(&self) -> Option<Error> {
-        std::mem::take(&mut *self.lock()).refusal
+        self.lock().end().1
+    }
+
+    /// From now on inserts into these tables count.
+    pub fn set_counted(&self, tables: Vec<String>) {
+        self.lock().counted = tables;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -139,10 +174,27 @@ impl Guard {
 }
 
 impl State {
+    fn begin(&mut self, preparing: bool) {
+        (self.client, self.preparing) = (true, preparing);
+        (self.facts, self.refusal) = (Facts::default(), None);
+    }
+
+    fn end(&mut self) -> (Facts, Option<Error>) {
+        self.client = false;
+        (self.facts, self.refusal.take())
+    }
+
     fn refuse(&mut self, message: impl Into<String>, hint: &str) -> Authorization {
         let error = Error::new(Kind::Forbidden, "BLOCKED", message).hint(hint);
         self.refusal.get_or_insert(error);
         Authorization::Deny
+    }
+
+    fn refuse_control(&mut self) -> Authorization {
+        self.refuse(
+            "transactions are begun and ended by statements of their own",
+            "send BEGIN, COMMIT, ROLLBACK, SAVEPOINT and RELEASE alone, with nothing before them",
+        )
     }
 
     fn named(&mut self, name: &str) -> Authorization {
@@ -171,6 +223,14 @@ impl State {
     fn answer(&mut self, context: &AuthContext<'_>) -> Authorization {
         use AuthAction::*;
         const TEMP: &str = "make an ordinary table, or keep the rows in the client";
+        let makes = matches!(
+            context.action,
+            CreateTable { .. } | CreateView { .. } | CreateVtable { .. } | CreateTrigger { .. }
+        );
+        // `CREATE TABLE temp.t` is no CreateTempTable.
+        if makes && context.database_name == Some("temp") {
+            return self.refuse("TEMP objects are not replicated", TEMP);
+        }
         match context.action {
             Attach { .. } | Detach { .. } => self.refuse(
                 "ATTACH and DETACH are not open to clients",
@@ -184,13 +244,31 @@ impl State {
                 self.refuse("extensions cannot be loaded", "ask the operator")
             }
             Pragma { pragma_name, pragma_value } => self.pragma(pragma_name, pragma_value),
+            DropTempIndex { .. }
+            | DropTempTable { .. }
+            | DropTempTrigger { .. }
+            | DropTempView { .. } => self.refuse("the views syncline_* are Syncline's own", TEMP),
+            // Recognised by whoever calls, and carried out unguarded. In a spelling that was not, it
+            // would end the transaction of everybody in the group.
+            Transaction { .. } => self.refuse_control(),
+            Savepoint { .. } if self.preparing => self.refuse_control(),
+            CreateVtable { module_name, .. } if !is_listed(MODULES, module_name) => self.refuse(
+                format!("virtual tables of the module {module_name} are not open to clients"),
+                "there are fts5, fts4, fts3, rtree and geopoly",
+            ),
             CreateTable { table_name: name }
             | CreateView { view_name: name }
-            | CreateVtable { table_name: name, .. }
-            | CreateTrigger { trigger_name: name, .. }
-            | CreateIndex { index_name: name, .. } => {
+            | CreateVtable { table_name: name, .. } => {
                 self.facts.creates = true;
                 self.named(name)
+            }
+            CreateTrigger { trigger_name: name, table_name: on }
+            | CreateIndex { index_name: name, table_name: on } => {
+                self.facts.creates = true;
+                match self.touched(on) {
+                    Authorization::Allow => self.named(name),
+                    refused => refused,
+                }
             }
             AlterTable { table_name, .. } => {
                 self.facts.alters = true;
@@ -207,30 +285,38 @@ impl State {
             Insert { table_name } => {
                 self.facts.inserts |= context.accessor.is_none();
                 self.facts.sequence |= table_name.eq_ignore_ascii_case("sqlite_sequence");
+                self.facts.counts |= self.counted.iter().any(|table| table == table_name);
                 self.touched(table_name)
             }
             Update { table_name, .. } | Delete { table_name } => {
                 self.facts.sequence |= table_name.eq_ignore_ascii_case("sqlite_sequence");
                 self.touched(table_name)
             }
-            Read { table_name, .. } => match context.accessor {
-                Some(ours) if ours.starts_with("syncline_") => Authorization::Allow,
-                _ => self.touched(table_name),
-            },
+            Read { table_name, column_name } if is_shown(table_name, column_name) => {
+                Authorization::Allow
+            }
+            Read { table_name, .. } => self.touched(table_name),
             _ => Authorization::Allow,
         }
     }
 
     fn pragma(&mut self, name: &str, value: Option<&str>) -> Authorization {
         self.facts.pragma = true;
-        let listed = |list: &[&str]| list.iter().any(|p| p.eq_ignore_ascii_case(name));
+        let listed = |list: &[&str]| is_listed(list, name);
+        // Also from within `pragma_table_info('…')` and its like.
+        let about = value.unwrap_or_default().to_ascii_lowercase();
+        if about.starts_with("_syncline_") || about.starts_with("sqlite_autoindex__syncline_") {
+            return self.touched("_syncline_");
+        }
         if !listed(PRAGMAS) {
             return self.refuse(
                 format!("PRAGMA {name} is not open to clients"),
                 "docs/reference lists the PRAGMAs that are",
             );
         }
-        if value.is_some() && listed(READ_ONLY_PRAGMAS) {
+        // Many libraries ask for the mode that it has.
+        let kept = name.eq_ignore_ascii_case("journal_mode") && about == "wal";
+        if value.is_some() && !kept && listed(READ_ONLY_PRAGMAS) {
             return self.refuse(
                 format!("PRAGMA {name} can be read but not set"),
                 "the node sets it for every stream",

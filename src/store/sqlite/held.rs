@@ -28,8 +28,10 @@ pub(crate) fn hold(
     at: Timestamp,
     parts: Parts<'_>,
 ) -> Result<()> {
-    let sql = "INSERT INTO main._syncline_held (at, reason, frame) VALUES (?1, ?2, ?3)";
-    db.execute(sql, &[int(at.0), ValueRef::Text(reason), ValueRef::Blob(commit.frame())])?;
+    let sql = "INSERT INTO main._syncline_held (at, reason, bytes, frame) VALUES (?1, ?2, ?3, ?4)";
+    let frame = commit.frame();
+    let args = [int(at.0), ValueRef::Text(reason), int(frame.len() as u64), ValueRef::Blob(frame)];
+    db.execute(sql, &args)?;
     let id = db.last_insert_rowid();
     for index in 0..commit.parts() {
         let body = parts(commit, index)?;

@@ -4,6 +4,7 @@
 //! over a mebibyte has a row of its own, and its body lies in `_syncline_part`.
 
 use super::SqliteStore;
+use super::connection;
 use super::raw::Db;
 use super::state::int;
 use crate::change::{
@@ -86,6 +87,13 @@ pub(crate) fn position_at(db: Db, version: Version) -> Result<Option<Position>> 
         Ok(())
     })?;
     Ok(found)
+}
+
+/// When the commit at `version` was made, if the log still has it: else the beginning of time.
+pub(crate) fn at(db: Db, version: Version) -> Result<Timestamp> {
+    let commits = after(db, Version(version.0.saturating_sub(1)), 1)?;
+    let found = commits.iter().find(|c| c.version() == version);
+    Ok(found.map_or(Timestamp(0), |c| c.header().at))
 }
 
 /// The first version whose commit the log still has; none if it is empty.
@@ -178,7 +186,11 @@ impl SqliteStore {
     /// Stores one part of a large commit.
     pub(crate) fn append_part(&mut self, version: Version, body: &[u8]) -> Result<()> {
         let sql = "INSERT INTO main._syncline_part (version, body) VALUES (?1, ?2)";
-        self.db.execute(sql, &[int(version.0), ValueRef::Blob(body)])
+        // One entry may be a row before and after, each as large as a client's value may be.
+        let limit = connection::set_length_limit(self.db, connection::LOG_LIMIT);
+        let stored = self.db.execute(sql, &[int(version.0), ValueRef::Blob(body)]);
+        connection::set_length_limit(self.db, limit);
+        stored
     }
 
     /// Seals a commit whose body is too large for one frame.

@@ -18,6 +18,7 @@
 //! Left out: SQLite's sessions (they cost more than the hook and silently replace it), ATTACH, and
 //! writing from more than one connection.
 
+mod appliers;
 mod apply;
 mod capture;
 mod checkpoint;
@@ -31,11 +32,14 @@ mod guard;
 mod held;
 mod ledger;
 mod log;
+#[cfg(test)]
+mod random;
 mod raw;
 mod recount;
 mod restate;
 mod run;
 mod schema;
+mod sequences;
 mod source;
 mod spool;
 mod state;
@@ -44,6 +48,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +76,7 @@ use capture::Capture;
 use ledger::Ledger;
 use raw::{Db, Stmt};
 use schema::Schema;
+use sequences::Sequences;
 
 /// The statements that every group runs.
 struct Statements {
@@ -116,7 +122,7 @@ pub struct SqliteStore {
     // Statements go before their connection, and the hooks' contexts after it: fields are dropped in
     // the order of their declaration.
     statements: Statements,
-    appliers: apply::Appliers,
+    appliers: appliers::Appliers,
     pub(crate) client: Client,
     db: Db,
     connection: Connection,
@@ -129,7 +135,7 @@ pub struct SqliteStore {
     tag: Tag,
     lineage: Lineage,
     /// `sqlite_sequence` as of the last unit; none if it must be read again.
-    sequences: Option<Vec<(String, i64)>>,
+    sequences: Option<Sequences>,
     group: Option<group::Group>,
     unit: Option<group::Unit>,
     path: PathBuf,
@@ -153,7 +159,7 @@ impl SqliteStore {
         let (client, context) = connection::equip(&mut connection)?;
         let mut store = SqliteStore {
             statements: Statements::new(db)?,
-            appliers: apply::Appliers::default(),
+            appliers: appliers::Appliers::default(),
             client,
             capture: Capture::install(db, commit_limit),
             deadline: Deadline::install(db),
@@ -191,7 +197,6 @@ impl SqliteStore {
         self.tag = row.tag;
         self.lineage = state::lineage(self.db)?;
         self.reload_schema()?;
-        self.appliers = apply::Appliers::default();
         self.sequences = None;
         self.ledger = Ledger::new(state::digests(self.db, &self.schema)?);
         Ok(())
@@ -203,8 +208,8 @@ impl SqliteStore {
         if !untouched || self.schema.shapes.is_empty() {
             return Ok(());
         }
-        self.ledger = Ledger::new(recount::database(self.db)?);
         self.db.execute_batch("BEGIN IMMEDIATE")?;
+        self.ledger = Ledger::new(recount::database(self.db)?);
         for (name, table) in self.ledger.digest().tables() {
             self.statements.write_table.execute(&[
                 crate::change::ValueRef::Text(name),

@@ -6,6 +6,7 @@ use super::SqliteStore;
 use super::capture::{CapturedTable, Mode, key_columns};
 use super::client::Budget;
 use super::group::{Point, Watch};
+use super::guard::Facts;
 use super::raw::Db;
 use super::recount::select_rows;
 use super::schema::{quote, rowid_name};
@@ -38,7 +39,8 @@ impl SqliteStore {
             return ran.map_err(Failed::Statement);
         }
         let point = self.point();
-        let watch = Watch { sequence: facts.sequence, settings: facts.pragma };
+        let Facts { counts, sequence, pragma, .. } = facts;
+        let watch = Watch { counts, sequence, settings: pragma };
         self.watch(watch).map_err(Failed::Unit)?;
         // The rows of what a statement makes are read back; an ALTER changes none that are reported.
         self.capture.mode = if facts.creates || facts.alters { Mode::Off } else { Mode::Record };
@@ -55,9 +57,15 @@ impl SqliteStore {
                 if facts.is_schema() {
                     self.capture_schema(facts.alters).map_err(Failed::Unit)?;
                 }
+                self.flush_virtual_tables().map_err(Failed::Unit)?;
                 Ok(result)
             }
-            (Err(error), None) => Err(self.after_failure(error, &point)),
+            (Err(error), None) => {
+                // OR FAIL keeps rows, of full-text tables too, but not what AUTOINCREMENT counted.
+                self.unit().watch.sequence |= facts.counts;
+                self.flush_virtual_tables().map_err(Failed::Unit)?;
+                Err(self.after_failure(error, &point))
+            }
         }
     }
 
@@ -174,7 +182,12 @@ fn stored_row(db: Db, shape: &TableShape, key: &[Value]) -> Result<Option<Vec<Va
         false => key_columns(shape).iter().map(|i| quote(&shape.columns[*i].name)).collect(),
     };
     let condition: Vec<String> =
-        columns.iter().enumerate().map(|(i, c)| format!("{c} = ?{}", i + 1)).collect();
+        // The first finds the row by its index; the second sees a difference that the key does not.
+        columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| format!("{c} = ?{n} AND {c} = ?{n} COLLATE BINARY", n = i + 1))
+            .collect();
     let select = select_rows(shape).replace(" NOT INDEXED", "");
     let sql = format!("{select} WHERE {}", condition.join(" AND "));
     let skip = usize::from(shape.keyed_by_rowid());

@@ -16,13 +16,35 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::raw::Db;
 use crate::change::{Column, KeyKind, Object, ObjectKind, SchemaStep, TableShape, ValueRef};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Whether a name belongs to SQLite or to us: neither is replicated as a schema object.
 pub(crate) fn is_internal(name: &str) -> bool {
-    let starts =
-        |prefix: &str| name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
-    starts("sqlite_") || starts("_syncline_")
+    starts(name, "sqlite_") || is_ours(name)
+}
+
+fn is_ours(name: &str) -> bool {
+    starts(name, "_syncline_")
+}
+
+fn starts(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix))
+}
+
+/// Refuses a step that gives a table one of our names: ALTER TABLE asks nobody about the new one.
+pub(crate) fn check_names(steps: &[SchemaStep], before: &Schema, after: &Schema) -> Result<()> {
+    let is_taken = |step: &SchemaStep| match step {
+        SchemaStep::Alter { objects, .. } => {
+            objects.iter().any(|(_, is)| starts(&is.name, "syncline_"))
+        }
+        SchemaStep::Create(object) => starts(&object.name, "syncline_"),
+        SchemaStep::Drop(_) => false,
+    };
+    if before.ours == after.ours && !steps.iter().any(is_taken) {
+        return Ok(());
+    }
+    let message = "names that begin with syncline_ are Syncline's own";
+    Err(Error::new(Kind::Forbidden, "BLOCKED", message).hint("choose another name"))
 }
 
 /// `name` as a quoted identifier.
@@ -46,10 +68,16 @@ impl Entry {
 
 /// The replicated part of `sqlite_schema`, in the order it was created.
 pub(crate) fn entries(db: Db) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+    Ok(all_entries(db)?.0)
+}
+
+/// … and how many entries are ours.
+fn all_entries(db: Db) -> Result<(Vec<Entry>, usize)> {
+    let (mut entries, mut ours) = (Vec::new(), 0);
     let sql = "SELECT type, name, tbl_name, rootpage, sql FROM main.sqlite_schema ORDER BY rowid";
     db.query(sql, &[], |row| {
         let (kind, name) = (ObjectKind::parse(row.text(0)?), row.text(1)?);
+        ours += usize::from(is_ours(name));
         if let Some(kind) = kind.filter(|_| !is_internal(name)) {
             let object = Object {
                 kind,
@@ -61,7 +89,7 @@ pub(crate) fn entries(db: Db) -> Result<Vec<Entry>> {
         }
         Ok(())
     })?;
-    Ok(entries)
+    Ok((entries, ours))
 }
 
 /// What went and changed, and what came, between two states of the schema.
@@ -131,19 +159,24 @@ pub(crate) struct Schema {
     pub entries: Vec<Entry>,
     /// Every table that has rows of its own.
     pub shapes: HashMap<String, TableShape>,
+    /// There are virtual tables: these may hold writes back.
+    pub has_virtual: bool,
+    /// How many entries are Syncline's own.
+    ours: usize,
 }
 
 impl Schema {
     /// Reads it all.
     pub fn load(db: Db) -> Result<Schema> {
-        let entries = entries(db)?;
+        let (entries, ours) = all_entries(db)?;
+        let has_virtual = entries.iter().any(Entry::is_virtual);
         let mut shapes = HashMap::new();
         for entry in &entries {
             if entry.object.kind == ObjectKind::Table && !entry.is_virtual() {
                 shapes.insert(entry.object.name.clone(), shape(db, &entry.object)?);
             }
         }
-        Ok(Schema { entries, shapes })
+        Ok(Schema { entries, shapes, has_virtual, ours })
     }
 }
 

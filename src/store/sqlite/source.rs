@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::raw::Db;
 use super::schema::{self, Entry, Schema};
+use super::sequences::Sequences;
 use super::{connection, group, log, recount, state};
 use crate::change::{Chain, Commit, DatabaseDigest, ObjectKind, Version};
 use crate::error::{Error, Result};
@@ -165,8 +166,8 @@ pub(crate) fn snapshot(
         for entry in schema.entries.iter().filter(|e| e.object.kind != ObjectKind::Table) {
             each(SnapshotItem::Object(&entry.object))?;
         }
-        for (table, seq) in group::sequences(db)? {
-            each(SnapshotItem::Sequence(&table, seq))?;
+        for (table, seq) in &Sequences::read(db)?.entries {
+            each(SnapshotItem::Sequence(table, *seq))?;
         }
         for (name, value) in group::SETTINGS.into_iter().zip(group::settings(db)?) {
             each(SnapshotItem::Setting(name, value))?;

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS _syncline_part (
 CREATE INDEX IF NOT EXISTS _syncline_part_version ON _syncline_part (version, id);
 CREATE TABLE IF NOT EXISTS _syncline_held (
     id INTEGER PRIMARY KEY, at INTEGER NOT NULL, reason TEXT NOT NULL,
-    frame BLOB NOT NULL);
+    bytes INTEGER NOT NULL, frame BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS _syncline_held_part (
     id INTEGER PRIMARY KEY, held INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS _syncline_request (

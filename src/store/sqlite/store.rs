@@ -58,7 +58,8 @@ impl Store for SqliteStore {
     }
 
     fn set_verified(&mut self, version: Version) -> Result<()> {
-        self.db.execute("UPDATE main._syncline_position SET verified = ?1", &[int(version.0)])
+        let sql = "UPDATE main._syncline_position SET verified = ?1";
+        self.in_group(|store| store.db.execute(sql, &[int(version.0)]))
     }
 
     fn apply(
@@ -73,7 +74,6 @@ impl Store for SqliteStore {
     fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
         self.begin()?;
         let undone = self.rewind_inside(to, reason, now);
-        self.capture.mode = super::capture::Mode::Off;
         if undone.is_err() {
             self.rollback()?;
             self.load()?;
@@ -84,32 +84,23 @@ impl Store for SqliteStore {
     fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position> {
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         let taken = self.take_epoch_inside(tag, holder);
-        self.db.execute_batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        let taken = taken.and_then(|()| self.db.execute_batch("COMMIT"));
+        if taken.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
         taken?;
         self.load()?;
         Ok(self.position)
     }
 
     fn renew(&mut self, lease: Timestamp) -> Result<()> {
-        self.begin()?;
-        let renewed = self
-            .db
-            .execute("UPDATE main._syncline_position SET lease = ?1", &[int(lease.0)])
-            .and_then(|()| self.commit().map(|_| ()));
-        if renewed.is_err() {
-            self.rollback()?;
-        }
-        renewed
+        let sql = "UPDATE main._syncline_position SET lease = ?1";
+        self.in_group(|store| store.db.execute(sql, &[int(lease.0)]))
     }
 
     fn release(&mut self) -> Result<()> {
-        self.begin()?;
         let sql = "UPDATE main._syncline_position SET node = NULL, lease = 0";
-        let released = self.db.execute(sql, &[]).and_then(|()| self.commit().map(|_| ()));
-        if released.is_err() {
-            self.rollback()?;
-        }
-        released
+        self.in_group(|store| store.db.execute(sql, &[]))
     }
 
     fn trim(
@@ -125,16 +116,23 @@ impl Store for SqliteStore {
         let by_size = self.db.query_i64(by_size, &[int(size)])?;
         let to = by_age.max(by_size).unwrap_or(0);
         if to > 0 {
-            self.db.execute_batch("BEGIN IMMEDIATE")?;
-            let deleted = log::delete_to(self.db, Version(to as u64));
-            self.db.execute_batch(if deleted.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-            deleted?;
+            self.in_group(|store| log::delete_to(store.db, Version(to as u64)))?;
         }
         log::oldest(self.db)
     }
 }
 
 impl SqliteStore {
+    /// Runs `work` in a transaction behind the fence.
+    fn in_group(&mut self, work: impl FnOnce(&mut SqliteStore) -> Result<()>) -> Result<()> {
+        self.begin()?;
+        let done = work(self).and_then(|()| self.commit().map(|_| ()));
+        if done.is_err() {
+            self.rollback()?;
+        }
+        done
+    }
+
     fn take_epoch_inside(&mut self, tag: Tag, holder: &Holder) -> Result<()> {
         let row = state::position(self.db)?;
         let mut lineage = state::lineage(self.db)?;
@@ -161,6 +159,9 @@ impl SqliteStore {
 
     fn rewind_inside(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
         let db = self.db;
+        if to == self.position.version {
+            return self.commit();
+        }
         self.group_schema_changes();
         let reached = log::oldest(db)?.is_some_and(|oldest| oldest <= to.next());
         if !reached || to > self.position.version {
@@ -174,7 +175,8 @@ impl SqliteStore {
         for commit in &commits {
             held::hold(db, commit, reason, now, &mut |c, index| log::part(db, c.version(), index))?;
         }
-        let Some(first) = commits.first() else { return Ok(self.position) };
+        let first = commits.first().ok_or_else(|| unreachable_version(to))?;
+        let at = log::at(db, to)?;
         log::delete_after(db, to)?;
         let mut lineage = self.lineage.clone();
         while lineage.0.last().is_some_and(|e| e.first > to) && lineage.0.len() > 1 {
@@ -182,12 +184,8 @@ impl SqliteStore {
         }
         let reign = lineage.last().copied().ok_or_else(|| unreachable_version(to))?;
         state::write_lineage(db, &lineage)?;
-        self.set_head(Position {
-            epoch: reign.epoch,
-            version: to,
-            chain: first.header().previous,
-            digest: self.ledger_total(),
-        });
+        let (chain, digest) = (first.header().previous, self.ledger_total());
+        self.set_head(Position { epoch: reign.epoch, version: to, chain, digest }, at);
         self.tag = reign.tag;
         self.lineage = lineage;
         self.prepare_commit()?;

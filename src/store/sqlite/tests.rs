@@ -1,8 +1,12 @@
 //! Capture against its dumb twin: the log, applied to an empty copy, gives the same rows, the same
 //! schema and the same digest, and a recount agrees; undone again, it gives the empty copy.
 
+mod guarded;
+mod reported;
+
 use std::sync::Arc;
 
+use super::raw::Db;
 use super::{Budget, Failed, SqliteStore, Statement, Sync};
 use crate::change::{Lineage, Position, Tag, Timestamp, Value, Version};
 use crate::store::vfs::MemoryDisk;
@@ -75,12 +79,22 @@ pub(super) fn transaction(store: &mut SqliteStore, sql: &[&str]) -> Result<(), S
 pub(super) fn dump(store: &SqliteStore) -> Vec<String> {
     let mut lines = Vec::new();
     super::source::snapshot(store.db(), &mut |item| {
-        lines.push(format!("{item:?}"));
+        // Negative zero is zero, as in the digest.
+        lines.push(format!("{item:?}").replace("Real(-0.0)", "Real(0.0)"));
         Ok(())
     })
     .unwrap();
     lines.sort();
     lines
+}
+
+/// Compares two dumps; shows only the lines that differ.
+pub(super) fn assert_same(found: &[String], wanted: &[String], what: &str) {
+    let missing = |from: &[String], all: &[String]| -> Vec<String> {
+        from.iter().filter(|line| !all.contains(line)).cloned().collect()
+    };
+    let (extra, missing) = (missing(found, wanted), missing(wanted, found));
+    assert!(found == wanted, "{what}: too much {extra:#?}, missing {missing:#?}");
 }
 
 /// Applies the log of `store` to an empty copy and compares everything; then undoes it all.
@@ -97,14 +111,14 @@ pub(super) fn assert_replicates(store: &mut SqliteStore) {
     copy.apply(&lineage, &commits, &mut parts).unwrap();
     assert_eq!(copy.position(), store.position());
     assert_eq!(copy.recount().unwrap(), recount);
-    assert_eq!(dump(&copy), dump(store));
+    assert_same(&dump(&copy), &dump(store), "the copy");
     assert_eq!(copy.after(Version(0), usize::MAX).unwrap(), commits);
     integrity(&copy);
     let mut filled = empty();
     filled.follow().unwrap();
     filled.fill(store).unwrap();
     assert_eq!(filled.position(), store.position());
-    assert_eq!(dump(&filled), dump(store));
+    assert_same(&dump(&filled), &dump(store), "the filled copy");
     integrity(&filled);
     match copy.rewind(Version(0), "undone", Timestamp(2)) {
         Ok(position) => {
@@ -123,9 +137,10 @@ pub(super) fn assert_replicates(store: &mut SqliteStore) {
 }
 
 pub(super) fn integrity(store: &SqliteStore) {
+    // From another connection: full-text tables keep some of what they read.
+    let connection = super::connection::open_readonly(&**store.disk(), store.path()).unwrap();
     let mut answers = Vec::new();
-    store
-        .db()
+    Db::of(&connection)
         .query("PRAGMA integrity_check", &[], |row| {
             answers.push(row.text(0)?.to_owned());
             Ok(())

@@ -233,6 +233,10 @@ const VIEWS: [(&str, &str); 3] = [
 /// that saw them would propose to drop them.
 pub(crate) fn hide_internals(sql: &str) -> Cow<'_, str> {
     let lower = sql.to_ascii_lowercase();
+    // What is created is stored as it was written, and must mean the same everywhere.
+    if first_word(sql) == "CREATE" {
+        return Cow::Borrowed(sql);
+    }
     if !VIEWS.iter().any(|(name, _)| lower.contains(name)) && !lower.contains("table_list") {
         return Cow::Borrowed(sql);
     }

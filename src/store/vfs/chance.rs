@@ -1,15 +1,15 @@
 //! Numbers from a seed (SplitMix64): the same seed, the same crash.
 
 /// A source of numbers that look random and are not.
-pub(super) struct Chance(u64);
+pub(in crate::store) struct Chance(u64);
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Chance {
+    pub(in crate::store) fn new(seed: u64) -> Chance {
         Chance(seed)
     }
 
     /// A number from 0 to `limit` - 1. Slightly uneven for huge limits, which nobody here needs.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(in crate::store) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 

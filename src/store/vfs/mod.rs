@@ -49,7 +49,7 @@
 //! * Damage to what was synced: bit rot, lost writes, a drive that lies about syncs.
 //! * Time and randomness of SQLite's own functions: they are the real ones, also in a simulation.
 
-mod chance;
+pub(in crate::store) mod chance;
 mod fault;
 mod ffi;
 mod file;

@@ -1,0 +1,156 @@
+//! Undoing commits: their entries in reverse order, each turned round.
+//!
+//! The hook sums as it does for applying, so that the digest afterwards is again one of the copy's own
+//! rows. A step that destroyed rows cannot be undone from the log: the copy is then healed by another.
+
+use super::SqliteStore;
+use super::capture::Mode;
+use super::schema::{self, quote};
+use super::sequences;
+use super::state::int;
+use crate::change::{
+    BodyReader, Change, Commit, DeclaredTable, Decoder, ObjectKind, Op, RowChange, SchemaStep,
+    ValueRef, Version,
+};
+use crate::error::{Error, Result};
+use crate::store::Parts;
+
+/// The entries of a body with the tables they name, so that they can be walked backwards.
+fn collect<'a>(
+    reader: &mut BodyReader,
+    body: &'a [u8],
+) -> Result<Vec<(Change<'a>, Option<DeclaredTable>)>> {
+    let mut decoder = Decoder(body);
+    let mut changes = Vec::new();
+    while let Some(change) = reader.next(&mut decoder)? {
+        let table = match &change {
+            Change::Row(row) => Some(reader.table(row.table).clone()),
+            _ => None,
+        };
+        changes.push((change, table));
+    }
+    Ok(changes)
+}
+
+/// The row change that takes `row` back.
+fn inverse<'a>(row: &RowChange<'a>) -> RowChange<'a> {
+    let op = match row.op {
+        Op::Insert => Op::Delete,
+        Op::Update => Op::Update,
+        Op::Delete => Op::Insert,
+    };
+    RowChange { table: row.table, op, before: row.after, after: row.before }
+}
+
+impl SqliteStore {
+    /// Undoes the entries of one commit in reverse order. The hook sums as it does for applying.
+    ///
+    /// Fails with `UNDO_IMPOSSIBLE` at a step that destroyed stored rows.
+    pub(crate) fn undo_commit(&mut self, commit: &Commit, parts: Parts<'_>) -> Result<()> {
+        self.capture.clear();
+        self.capture.mode = Mode::Sum;
+        let version = commit.version();
+        let mut bodies = Vec::new();
+        if commit.parts() == 0 {
+            bodies.push(commit.body().to_vec());
+        }
+        for index in 0..commit.parts() {
+            bodies.push(parts(commit, index)?);
+        }
+        let mut reader = BodyReader::default();
+        let mut starts = Vec::new();
+        for body in &bodies {
+            starts.push(reader.clone());
+            collect(&mut reader, body)?;
+        }
+        for (body, mut reader) in bodies.iter().zip(starts).rev() {
+            for (change, table) in collect(&mut reader, body)?.into_iter().rev() {
+                self.undo_change(change, table, version)?;
+                self.hook_failed()?;
+            }
+        }
+        self.capture.mode = Mode::Off;
+        self.capture.settle(&mut self.ledger);
+        Ok(())
+    }
+
+    fn undo_change(
+        &mut self,
+        change: Change<'_>,
+        table: Option<DeclaredTable>,
+        version: Version,
+    ) -> Result<()> {
+        match change {
+            Change::Row(row) => {
+                let (mut before, mut after) = (Vec::new(), Vec::new());
+                row.values(&mut before, &mut after)?;
+                let table = table.expect("a row has a table");
+                self.apply_row(&table, &inverse(&row), &after, &before, version)
+            }
+            Change::Schema(step) => self.undo_schema(undo_step(step, version)?),
+            Change::Sequence { table, before, .. } => sequences::set(self.db, &table, before),
+            Change::Setting { name, before, .. } => self.set_setting(&name, before),
+            Change::Request { id, .. } => {
+                let sql = "DELETE FROM main._syncline_request WHERE client = ?1 AND sequence = ?2";
+                self.db.execute(sql, &[ValueRef::Text(&id.client), int(id.sequence)])
+            }
+        }
+    }
+}
+
+impl SqliteStore {
+    fn undo_schema(&mut self, step: SchemaStep) -> Result<()> {
+        let width = |store: &SqliteStore, table: &str| {
+            store.schema.shapes.get(table).map(|shape| shape.columns.len())
+        };
+        let mut altered = Vec::new();
+        if let SchemaStep::Alter { objects, .. } = &step {
+            let tables = objects.iter().filter(|(was, _)| was.kind == ObjectKind::Table);
+            altered.extend(tables.map(|(was, is)| (width(self, &was.name), is.name.clone())));
+        }
+        self.apply_step(&step)?;
+        for (was, table) in altered {
+            if width(self, &table) < was {
+                self.rewrite_rows(&table)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A column that was added is gone again, but rows written meanwhile still hold its value: the
+    /// next column would show it. Written anew, they do not.
+    fn rewrite_rows(&mut self, table: &str) -> Result<()> {
+        let shape = &self.schema.shapes[table];
+        let Some((_, column)) = shape.stored_columns().min_by_key(|(_, c)| c.pk) else {
+            return Ok(());
+        };
+        let (table, column) = (quote(table), quote(&column.name));
+        let mode = std::mem::replace(&mut self.capture.mode, Mode::Off);
+        let sql = format!("UPDATE OR ABORT main.{table} SET {column} = {column}");
+        let rewritten = self.db.execute_batch(&sql);
+        self.capture.mode = mode;
+        rewritten
+    }
+}
+
+fn undo_step(step: SchemaStep, version: Version) -> Result<SchemaStep> {
+    use crate::change::ObjectKind::Table;
+    let destroyed = |name: &str| {
+        Error::diverged("UNDO_IMPOSSIBLE", format!("version {version} destroyed rows of {name:?}"))
+            .hint("this copy is rebuilt from its source")
+    };
+    match step {
+        SchemaStep::Create(object) => Ok(SchemaStep::Drop(object)),
+        SchemaStep::Drop(object) if object.kind == Table && !schema::is_virtual_sql(&object) => {
+            Err(destroyed(&object.name))
+        }
+        SchemaStep::Drop(object) => Ok(SchemaStep::Create(object)),
+        SchemaStep::Alter { objects, dropped_column: Some(_) } => {
+            Err(destroyed(objects.first().map_or("", |(before, _)| &before.name)))
+        }
+        SchemaStep::Alter { objects, dropped_column: None } => {
+            let objects = objects.into_iter().map(|(before, after)| (after, before)).collect();
+            Ok(SchemaStep::Alter { objects, dropped_column: None })
+        }
+    }
+}
