@@ -144,13 +144,7 @@ impl Database {
 
     /// Where writes go, if not here.
     pub fn writer_url(&self) -> Option<String> {
-        let shared = &self.0.shared;
-        match shared.role() {
-            Role::Writer => None,
-            Role::Reader => {
-                shared.options.writer.clone().or_else(|| lock(&shared.holder_url).clone())
-            }
-        }
+        self.0.shared.writer_url()
     }
 
     /// Everything `status` shows. Blocks on storage.

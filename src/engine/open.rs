@@ -314,12 +314,15 @@ fn open_reader(database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Listens to the writer, if it is known where it is; the poll is the safety net.
+/// Listens to the writer, wherever it is by then; the poll is the safety net.
 pub(crate) fn listen(database: &Database) {
     let shared = database.shared();
-    let Some(writer) = database.writer_url() else { return };
-    let waker =
-        Waker { writer, database: shared.options.name.clone(), node: shared.options.node.clone() };
+    let finding = shared.clone();
+    let waker = Waker {
+        writer: Arc::new(move || finding.writer_url()),
+        database: shared.options.name.clone(),
+        node: shared.options.node.clone(),
+    };
     let following = lock(&database.0.following);
     let Some(wake) = following.as_ref().map(|f| f.waker()) else { return };
     let reporting = shared.clone();

@@ -133,6 +133,14 @@ impl Shared {
         *lock(&self.role) = role;
     }
 
+    /// Where writes go, if not here.
+    pub fn writer_url(&self) -> Option<String> {
+        match self.role() {
+            Role::Writer => None,
+            Role::Reader => self.options.writer.clone().or_else(|| lock(&self.holder_url).clone()),
+        }
+    }
+
     /// The place that serves reads; `NOT_READY` while the first copy is loaded.
     pub fn place(&self) -> Result<Arc<Place>> {
         let place = self.place.read().unwrap_or_else(|e| e.into_inner()).clone();

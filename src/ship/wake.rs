@@ -35,10 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_LINE: u64 = 4096;
 
 /// Whom to listen to, and in whose name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Waker {
-    /// The writer's address: `http://host:port`.
-    pub writer: String,
+    /// Asked before each connection for the writer's address (`http://host:port`): it may become
+    /// known only later, and it changes with the writer.
+    pub writer: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The database.
     pub database: String,
     /// This node's name.
@@ -58,12 +59,14 @@ impl Drop for WakeStream {
 }
 
 /// Calls `wake` with each position the writer tells of, and tells the writer `position` once a
-/// second, until the guard is dropped. A broken stream is opened again, after 50 ms to 5 s.
+/// second, until the guard is dropped. A stream that breaks, or cannot be opened, is opened again
+/// after 50 ms to 5 s, and each time `wake` is called without a position: the writer may be another
+/// one now, and looking will tell.
 ///
 /// Neither function may wait for the guard to be dropped.
 pub fn wake_stream(
     waker: Waker,
-    wake: impl Fn(Position) + Send + 'static,
+    wake: impl Fn(Option<Position>) + Send + 'static,
     position: impl Fn() -> Position + Send + 'static,
 ) -> io::Result<WakeStream> {
     let ends = [Arc::new(End::default()), Arc::new(End::default())];
@@ -125,14 +128,15 @@ struct Line<'a> {
 }
 
 impl Waker {
-    fn listen(&self, end: &End, wake: &impl Fn(Position)) {
+    fn listen(&self, end: &End, wake: &impl Fn(Option<Position>)) {
         let mut pause = SHORTEST;
         while !end.is_set() {
             let broke = self.listen_once(end, wake, &mut pause);
             if end.is_set() {
                 return;
             }
-            tracing::debug!(writer = self.writer, error = ?broke.err(), "the wake-up stream broke");
+            tracing::debug!(node = self.node, error = ?broke.err(), "the wake-up stream broke");
+            wake(None);
             end.wait(pause);
             pause = (pause * 2).min(LONGEST);
         }
@@ -142,7 +146,7 @@ impl Waker {
     fn listen_once(
         &self,
         end: &End,
-        wake: &impl Fn(Position),
+        wake: &impl Fn(Option<Position>),
         pause: &mut Duration,
     ) -> io::Result<()> {
         let head = format!("GET /v1/databases/{}/wake?node={} HTTP/1.0", self.database, self.node);
@@ -154,7 +158,7 @@ impl Waker {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let parsed: Line<'_> = serde_json::from_str(&line)?;
-            wake(parsed.position.parse().map_err(io::Error::other)?);
+            wake(Some(parsed.position.parse().map_err(io::Error::other)?));
             *pause = SHORTEST;
         }
     }
@@ -167,7 +171,7 @@ impl Waker {
             });
             let head = format!("POST /v1/databases/{}/readers HTTP/1.0", self.database);
             if let Err(error) = self.ask(end, &head, &body.to_string(), PATIENCE) {
-                tracing::debug!(writer = self.writer, %error, "the position was not reported");
+                tracing::debug!(node = self.node, %error, "the position was not reported");
             }
             end.wait(REPORT_EVERY);
         }
@@ -181,8 +185,9 @@ impl Waker {
         body: &str,
         silence: Duration,
     ) -> io::Result<BufReader<TcpStream>> {
-        let host = self.writer.trim_end_matches('/');
-        let host = host.strip_prefix("http://").ok_or_else(|| {
+        let writer = (self.writer)()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no writer is known"))?;
+        let host = writer.trim_end_matches('/').strip_prefix("http://").ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "the writer's address is not http://")
         })?;
         let socket = connect(host)?;
@@ -246,6 +251,11 @@ mod tests {
         Position { epoch, version, chain: Chain(u128::from(version.0)), ..Position::default() }
     }
 
+    fn waker(url: String) -> Waker {
+        let writer = Arc::new(move || Some(url.clone()));
+        Waker { writer, database: "main".into(), node: "r1".into() }
+    }
+
     /// A writer that answers each request with what `answer` makes of its number and head, and
     /// tells of it.
     fn writer(
@@ -268,7 +278,7 @@ mod tests {
                 }
             }
         });
-        (Waker { writer: url, database: "main".into(), node: "r1".into() }, requests)
+        (waker(url), requests)
     }
 
     const OK: &str = "HTTP/1.0 200 OK\r\ncontent-type: x\r\n\r\n";
@@ -288,8 +298,10 @@ mod tests {
             });
         let (woken, positions) = mpsc::channel();
         let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || at(0)).unwrap();
-        for version in 1..=3 {
-            assert_eq!(positions.recv_timeout(SOON).unwrap(), at(version));
+        // Each break is a reason to look, too.
+        let expected = [None, Some(at(1)), None, Some(at(2)), Some(at(3)), None];
+        for woken in expected {
+            assert_eq!(positions.recv_timeout(SOON).unwrap(), woken);
         }
         drop(guard);
         // The thread that held the sender ends: nothing keeps calling.
@@ -313,12 +325,8 @@ mod tests {
     #[test]
     fn dropping_the_guard_reaches_a_thread_that_waits_for_a_line() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let waker = Waker {
-            writer: format!("http://{}", listener.local_addr().unwrap()),
-            database: "main".into(),
-            node: "r1".into(),
-        };
-        let (woken, positions) = mpsc::channel::<Position>();
+        let waker = waker(format!("http://{}", listener.local_addr().unwrap()));
+        let (woken, positions) = mpsc::channel::<Option<Position>>();
         let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || at(0)).unwrap();
         let _open = listener.accept().unwrap();
         drop(guard);

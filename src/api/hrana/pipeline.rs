@@ -74,6 +74,7 @@ fn one_write_for_each_key(pipeline: &Pipeline<'_>, options: &RequestOptions) -> 
 }
 
 /// The stream of a pipeline: its own, or one from the table.
+#[expect(clippy::large_enum_variant, reason = "one-shot streams, nearly all, stay off the heap")]
 enum Open {
     New(Stream),
     Taken(Taken),
