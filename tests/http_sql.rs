@@ -24,6 +24,7 @@ impl Node {
     }
 
     async fn with(limits: HttpLimits, change: impl FnOnce(&mut DatabaseOptions)) -> Node {
+        syncline::api::record_metrics();
         let dir = tempfile::tempdir().unwrap();
         let mut options = DatabaseOptions::writer(dir.path().join("main.db"));
         change(&mut options);
@@ -32,7 +33,8 @@ impl Node {
         let served = database.clone();
         let running = Running::start(|advertise| {
             let server = Server::new("a", advertise).limits(limits);
-            server.database(served).unwrap().default_database("main")
+            let name = served.options().name.clone();
+            server.database(served).unwrap().default_database(name)
         })
         .await;
         Node { running, database, _dir: dir }
@@ -468,4 +470,57 @@ async fn the_end_answers_what_was_accepted() {
     let answer = read(&mut socket).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(answer.json()["results"][0]["type"], "ok", "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_what_was_committed() {
+    let node = Node::with(HttpLimits::default(), |options| options.name = "seen".into()).await;
+    let post = async |sql: &str| {
+        let body = json!({"requests": [execute(sql), {"type": "close"}]});
+        node.post("/seen/v2/pipeline", "", &body).await
+    };
+    post("CREATE TABLE t(a)").await;
+    let receipt = post("INSERT INTO t VALUES (1), (2)").await;
+    let receipt = receipt.header("syncline-receipt").unwrap().to_owned();
+
+    let get = async |address: &str, path: &str| {
+        send(address, &format!("GET {path} HTTP/1.1\nhost: localhost"), b"").await
+    };
+    let running = &node.running;
+    let metrics = get(&running.admin, "/metrics").await;
+    let value = |name: &str| -> f64 {
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {}", metrics.text())).trim().parse().unwrap()
+    };
+    assert!(value(r#"syncline_position_version{database="seen"}"#) >= 2.0);
+    assert!(value(r#"syncline_commit_seconds_count{database="seen"}"#) >= 2.0);
+    assert!(value(r#"syncline_group_size_count{database="seen"}"#) >= 2.0);
+    assert!(value(r#"syncline_sync_seconds_count{database="seen"}"#) >= 2.0);
+    assert_eq!(value(r#"syncline_heal_total{database="seen",rung="full"}"#), 0.0);
+
+    let status = get(&running.admin, "/v1/status").await.json()["databases"][0].clone();
+    assert_eq!(
+        (&status["name"], &status["role"], &status["state"]),
+        (&json!("seen"), &json!("writer"), &json!("ok"))
+    );
+    assert_eq!(status["position"], receipt);
+    assert_eq!(status["tables"]["t"]["rows"], "2");
+    let position = get(&running.client, "/v1/databases/seen/position").await.json();
+    assert_eq!(position["digest"], status["digest"]);
+    assert_eq!(position["tables"]["t"], status["tables"]["t"]);
+    assert_eq!(get(&running.client, "/ready?role=writer&max_stale=5s").await.status, 200);
+    let ready = get(&running.client, "/ready?role=reader").await;
+    assert_eq!((ready.status, ready.json()["ready"] == false), (503, true));
+
+    let verify =
+        send(&running.admin, "POST /v1/databases/seen/verify HTTP/1.1\nhost: localhost", b"").await;
+    assert_eq!((verify.status, &verify.json()["equal"]), (200, &json!(true)), "{}", verify.text());
+    let held = get(&running.admin, "/v1/databases/seen/held").await;
+    assert_eq!(held.json(), json!({"held": []}));
+    let none = get(&running.admin, "/v1/databases/seen/held/7").await;
+    assert_eq!(none.status, 404, "{}", none.text());
+    let keep =
+        send(&running.admin, "POST /v1/databases/seen/resolve HTTP/1.1\nhost: localhost", b"{}")
+            .await;
+    assert_eq!((keep.status, keep.code().as_str()), (400, "REQUEST_INVALID"));
 }

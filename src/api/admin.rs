@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::body::read;
 use super::feed::blocking;
 use super::forward::{once_only, writer};
+use super::health::statuses;
 use super::node::Node;
 use super::reply::{self, Answer};
 use super::route::{Call, only};
@@ -30,9 +31,8 @@ use crate::error::{Error, Kind, Result};
 const LARGEST_COMMIT: usize = 64 << 20;
 
 /// `GET /v1/status`.
-pub(super) fn status(node: &Node) -> Answer {
-    let mut databases: Vec<_> = node.databases.values().map(Database::status).collect();
-    databases.sort_by(|a, b| a.name.cmp(&b.name));
+pub(super) async fn status(node: &Node) -> Answer {
+    let databases = statuses(node).await?;
     let default = node.default.as_ref().map(|database| database.options().name.as_str());
     Ok(reply::json(
         StatusCode::OK,

@@ -17,11 +17,11 @@ use crate::engine::{Database, ReceiptState, Role, State, Status, duration};
 use crate::error::{Error, Result};
 
 /// `/health`, `/ready` and `/version`.
-pub(super) fn answer(node: &Node, head: &Parts) -> Answer {
+pub(super) async fn answer(node: &Node, head: &Parts) -> Answer {
     only(head, Method::GET)?;
     match head.uri.path().trim_matches('/') {
         "health" => Ok(reply::json(StatusCode::OK, &json!({"status": "ok"}))),
-        "ready" => ready(node, &head.uri),
+        "ready" => ready(node, &head.uri).await,
         _ => Ok(reply::json(
             StatusCode::OK,
             &json!({"name": "syncline", "version": env!("CARGO_PKG_VERSION")}),
@@ -30,21 +30,30 @@ pub(super) fn answer(node: &Node, head: &Parts) -> Answer {
 }
 
 /// 200 if every database may be used as asked, else 503 with the reasons.
-fn ready(node: &Node, uri: &Uri) -> Answer {
+async fn ready(node: &Node, uri: &Uri) -> Answer {
     let role = query(uri, "role");
     if !matches!(role.as_deref(), None | Some("writer" | "reader")) {
         return Err(Error::invalid("QUERY_INVALID", "role is writer or reader"));
     }
     let max_stale = query(uri, "max_stale").map(|text| duration(&text)).transpose()?;
     let mut reasons: Vec<String> = Vec::new();
-    for (name, database) in &node.databases {
-        let status = database.status();
+    for status in statuses(node).await? {
         let found = unready(&status, role.as_deref(), max_stale);
-        reasons.extend(found.map(|reason| format!("{name}: {reason}")));
+        reasons.extend(found.map(|reason| format!("{}: {reason}", status.name)));
     }
-    reasons.sort();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(reply::json(status, &json!({"ready": reasons.is_empty(), "reasons": reasons})))
+}
+
+/// The status of every database, by name.
+pub(super) async fn statuses(node: &Node) -> Result<Vec<Status>> {
+    let databases: Vec<_> = node.databases.values().cloned().collect();
+    blocking(move || {
+        let mut all: Vec<_> = databases.iter().map(Database::status).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    })
+    .await
 }
 
 /// Why a database may not be used as asked.
@@ -71,8 +80,9 @@ fn unready(
 }
 
 /// `/v1/databases/{db}/position`.
-pub(super) fn position(database: &Database) -> Answer {
-    let status = database.status();
+pub(super) async fn position(database: &Database) -> Answer {
+    let of = database.clone();
+    let status = blocking(move || Ok(of.status())).await?;
     let tables: serde_json::Map<_, _> = status.tables.iter().map(of_table).collect();
     let position = status.position;
     Ok(reply::json(

@@ -21,9 +21,10 @@ use hyper::StatusCode;
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::health::statuses;
 use super::node::Node;
 use super::reply::{self, Answer};
-use crate::engine::{Database, Status};
+use crate::engine::Status;
 use crate::error::{Error, Kind};
 
 /// From 50 µs to 10 s.
@@ -54,9 +55,16 @@ fn recorder() -> Option<&'static PrometheusHandle> {
     RECORDER.get_or_init(install).as_ref()
 }
 
-/// Begins recording, and folds samples for as long as it is polled: they would pile up until
-/// somebody looks.
-pub(super) async fn record() {
+/// Begins to record metrics, for `GET /metrics` to tell.
+///
+/// A server does so by itself when it begins to serve; but a database asks for its histograms when
+/// it is opened, and what is asked for before goes nowhere: call this first.
+pub fn record_metrics() {
+    recorder();
+}
+
+/// Folds samples for as long as it is polled: they would pile up until somebody looks.
+pub(super) async fn fold() {
     let Some(recorder) = recorder() else { return std::future::pending().await };
     let mut tick = tokio::time::interval(FOLD_EVERY);
     loop {
@@ -66,7 +74,7 @@ pub(super) async fn record() {
 }
 
 /// Answers with everything recorded.
-pub(super) fn render(node: &Node) -> Answer {
+pub(super) async fn render(node: &Node) -> Answer {
     let recorder = recorder().ok_or_else(|| {
         Error::new(
             Kind::Unavailable,
@@ -74,9 +82,7 @@ pub(super) fn render(node: &Node) -> Answer {
             "this program records its metrics itself",
         )
     })?;
-    for status in node.databases.values().map(Database::status) {
-        observe(&status);
-    }
+    statuses(node).await?.iter().for_each(observe);
     gauge!("syncline_connections").set(node.connections.count() as f64);
     gauge!("syncline_streams").set(node.streams.count() as f64);
     let kind = "text/plain; version=0.0.4; charset=utf-8";
@@ -93,6 +99,7 @@ fn observe(status: &Status) {
     set("syncline_lag_commits", behind as f64);
     set("syncline_lag_seconds", status.stale.as_secs_f64());
     set("syncline_held", status.held as f64);
+    // The engine counts these as they happen; told as they stand, they are there from the start.
     counter!("syncline_digest_mismatch_total", "database" => status.name.clone())
         .absolute(status.mismatches);
     for (rung, times) in ["incremental", "rewind", "diff", "full"].into_iter().zip(status.healed) {

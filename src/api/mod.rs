@@ -48,4 +48,5 @@ mod server;
 mod stall;
 mod wake;
 
+pub use metrics::record_metrics;
 pub use server::{HttpLimits, RESERVED, Server, check_name};

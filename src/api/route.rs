@@ -115,7 +115,7 @@ async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
             only(&call.head, Method::POST)?;
             hrana::answer(node, node.default()?, call).await
         }
-        ["health" | "ready" | "version"] => health::answer(node, &call.head),
+        ["health" | "ready" | "version"] => health::answer(node, &call.head).await,
         ["v1", "databases", name, rest @ ..] => {
             let database = node.database(name)?.clone();
             of_database(node, &database, rest, call).await
@@ -138,7 +138,7 @@ async fn of_database(node: &Arc<Node>, database: &Database, rest: &[&str], call:
     }
     only(&call.head, if posts { Method::POST } else { Method::GET })?;
     match rest {
-        ["position"] => health::position(database),
+        ["position"] => health::position(database).await,
         ["receipts", receipt] => health::receipt(database, receipt).await,
         ["changes"] => feed::changes(node, database, &call.head).await,
         ["snapshot"] => feed::snapshot(node, database, &call.head).await,
@@ -175,14 +175,14 @@ fn greet(head: &Parts) -> Answer {
 async fn for_operators(node: &Arc<Node>, call: Call) -> Answer {
     let path = call.head.uri.path().to_owned();
     match segments(&path).as_slice() {
-        ["health" | "ready" | "version"] => health::answer(node, &call.head),
+        ["health" | "ready" | "version"] => health::answer(node, &call.head).await,
         ["metrics"] => {
             only(&call.head, Method::GET)?;
-            metrics::render(node)
+            metrics::render(node).await
         }
         ["v1", "status"] => {
             only(&call.head, Method::GET)?;
-            admin::status(node)
+            admin::status(node).await
         }
         ["v1", "databases", name, rest @ ..] => {
             let database = node.database(name)?.clone();

@@ -160,7 +160,7 @@ impl Server {
         drop(answering);
         tokio::select! {
             () = shutdown => {}
-            () = metrics::record() => {}
+            () = metrics::fold() => {}
         }
 
         stage.send_replace(Stage::Draining);

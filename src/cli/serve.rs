@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::arguments::{LogFormat, Serve};
 use super::configure;
 use super::exit::{Exit, Failure, Outcome};
-use crate::api::Server;
+use crate::api::{Server, record_metrics};
 use crate::config::{Address, Config, Flag};
 use crate::engine::Database;
 
@@ -60,6 +60,7 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 async fn node(config: &Config, arguments: &Serve) -> Outcome {
+    record_metrics();
     let listen = bind(&config.node.listen, "--listen").await?;
     let admin = bind(&config.node.admin_listen, "--admin-listen").await?;
     let advertise = match &config.node.advertise {
