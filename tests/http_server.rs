@@ -73,7 +73,6 @@ async fn protocols_that_are_not_spoken_get_a_sentence() {
         "GET /export/1 HTTP/1.1",
         "POST /pull-updates HTTP/1.1",
         "POST /wal_log.ReplicationLog/Hello HTTP/1.1\ncontent-type: application/grpc-web+proto",
-        "POST /v3/cursor HTTP/1.1",
         "POST /v1/execute HTTP/1.1",
         "GET / HTTP/1.1\nconnection: upgrade\nupgrade: websocket",
     ] {

@@ -115,6 +115,10 @@ async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
             only(&call.head, Method::POST)?;
             hrana::answer(node, node.default()?, call).await
         }
+        ["v3", "cursor"] => {
+            only(&call.head, Method::POST)?;
+            hrana::answer_cursor(node, node.default()?, call).await
+        }
         ["health" | "ready" | "version"] => health::answer(node, &call.head).await,
         ["v1", "databases", name, rest @ ..] => {
             let database = node.database(name)?.clone();
@@ -155,6 +159,10 @@ async fn for_database(node: &Arc<Node>, database: &Database, rest: &[&str], call
         ["v2" | "v3", "pipeline"] => {
             only(&call.head, Method::POST)?;
             hrana::answer(node, database, call).await
+        }
+        ["v3", "cursor"] => {
+            only(&call.head, Method::POST)?;
+            hrana::answer_cursor(node, database, call).await
         }
         rest => unspoken(&call.head, rest),
     }
@@ -223,10 +231,6 @@ fn unspoken(head: &Parts, path: &[&str]) -> Answer {
         ));
     }
     match path {
-        ["v3", "cursor"] => Err(reply::not_implemented(
-            "this version of Syncline has no cursors",
-            "send the statement to /v3/pipeline",
-        )),
         ["v1", "execute" | "batch"] => Err(reply::not_implemented(
             "this version of Syncline does not speak the stateless form of the protocol",
             "send the statements to /v2/pipeline",

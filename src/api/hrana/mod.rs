@@ -11,6 +11,8 @@
 //! stands in its result, under HTTP 200; what is wrong with the whole pipeline (or where it must go)
 //! is an HTTP error. Both versions of the path speak the same here.
 //!
+//! [`cursor`] is a pipeline of one batch whose results come as lines (`POST /v3/cursor`).
+//!
 //! [`request`] is what arrives, [`program`] turns it into the engine's terms, [`json`] writes what
 //! leaves, [`stream`] keeps what outlives a request, [`pipeline`] runs it all, and [`rest`] sends the
 //! rest of a pipeline to the writer.
@@ -20,6 +22,7 @@
 //! `base_url` is sent only to a client that came by another name than the advertised one (through a
 //! load balancer, say), which might reach another node next time.
 
+mod cursor;
 mod json;
 mod pipeline;
 mod program;
@@ -27,6 +30,7 @@ mod request;
 mod rest;
 mod stream;
 
+pub(super) use cursor::answer as answer_cursor;
 pub(super) use pipeline::answer;
 pub(super) use program::BASE64;
 pub(super) use stream::Streams;

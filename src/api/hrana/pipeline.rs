@@ -10,7 +10,7 @@ use super::request::{Pipeline, Request, Verb, parse};
 use super::rest::{Ran, Rest};
 use super::stream::{Place, Stream, Taken};
 use crate::api::body::{counted, read};
-use crate::api::guard::addressed_to_loopback;
+use crate::api::guard::{Principal, addressed_to_loopback};
 use crate::api::headers::{self, POSITION, RECEIPT, set_position, set_stale};
 use crate::api::node::Node;
 use crate::api::reply::{self, Answer, Response};
@@ -22,9 +22,20 @@ use crate::error::{Error, Kind, Result};
 /// Answers `POST …/pipeline`.
 pub(in crate::api) async fn answer(node: &Node, database: &Database, call: Call) -> Answer {
     let Call { head, body, principal } = call;
-    let options = headers::options(&head.headers)?;
     let body = read(node, &head.headers, body, node.limits.body).await?;
-    let pipeline = parse(&body.bytes)?;
+    run(node, database, &head, &body.bytes, principal).await
+}
+
+/// Runs the pipeline in `body`.
+pub(super) async fn run(
+    node: &Node,
+    database: &Database,
+    head: &Parts,
+    body: &[u8],
+    principal: Principal,
+) -> Answer {
+    let options = headers::options(&head.headers)?;
+    let pipeline = parse(body)?;
     one_write_for_each_key(&pipeline, &options)?;
     let closes = pipeline.requests.last().is_some_and(|last| last.verb == Verb::Close);
     let mut open = match &pipeline.baton {
@@ -42,13 +53,13 @@ pub(in crate::api) async fn answer(node: &Node, database: &Database, call: Call)
         node,
         database,
         headers: &head.headers,
-        body: &body.bytes,
+        body,
         options,
         out: Json::limited(database.options().limits.response_bytes),
         receipt: None,
     };
     match run.all(pipeline.requests, open.stream()).await {
-        Ok(None) => run.finish(&head, if closes { None } else { open.keep(node) }),
+        Ok(None) => run.finish(head, if closes { None } else { open.keep(node) }),
         Ok(Some(refusal)) => {
             open.settle(refusal.status() == StatusCode::NOT_FOUND);
             Ok(*refusal)
