@@ -227,7 +227,7 @@ fn restore(db: &Database) -> Cost {
     let (meanwhile, then) = match db.on_restore {
         OnRestore::Stop => (
             "the writer notices by its mark and by readers or receipts that are ahead, and stops writing; reads go on",
-            "`syncline resolve --keep node` or `--keep backing`; a new epoch begins, readers follow it",
+            "`syncline resolve --keep backing`, or `--keep node` where the node still has a copy of its own; a new epoch begins, readers follow it",
         ),
         OnRestore::Adopt => (
             "the writer notices, and takes what was restored as the truth at once (on_restore = \"adopt\")",
