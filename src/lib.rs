@@ -17,6 +17,41 @@
 //! | MERGE | `merge` | what if two disagree? | `refuse`: a commit that does not fit is a fork |
 //! | HEAL | [`heal`] | how do we know, and how do we mend? | incremental, rewind, full |
 //!
+//! # Two databases in step
+//!
+//! ```
+//! use std::time::Duration;
+//! use syncline::change::Value;
+//! use syncline::engine::{Database, DatabaseOptions, Program, RequestOptions, Statement};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> syncline::error::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let file = folder.path().join("main.db");
+//! let writer = Database::open(DatabaseOptions::writer(&file))?;
+//! let reader = Database::open(DatabaseOptions {
+//!     node: "b".into(),
+//!     check_every: Duration::from_millis(10),
+//!     ..DatabaseOptions::reader(&file, folder.path().join("b"))
+//! })?;
+//!
+//! let as_usual = RequestOptions::default();
+//! let mut session = writer.session();
+//! session.sequence("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)", &as_usual).await?;
+//! let insert = Statement::new("INSERT INTO notes (text) VALUES (?)", [Value::Text("first".into())]);
+//! let written = session.run(Program::single(insert), &as_usual).await?;
+//!
+//! // The receipt says which state a reader must have reached to show this write.
+//! let receipt = written.receipt.expect("something was written");
+//! reader.reached(receipt, Duration::from_secs(5)).await?;
+//!
+//! // Same history, and the same rows: each computed its digest from its own.
+//! assert_eq!(reader.position(), writer.position());
+//! # tokio::task::spawn_blocking(move || [reader, writer].iter().for_each(Database::close)).await.unwrap();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The house
 //!
 //! A module names only modules below it (`tests/layers.rs` holds us to it):
