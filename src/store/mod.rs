@@ -12,6 +12,8 @@
 //! Left out: a store that keeps rows without a log. Every replica can feed others, and any can be
 //! promoted, because they are all alike.
 
+#[cfg(test)]
+mod conformance;
 pub mod disk;
 pub mod sqlite;
 pub mod vfs;
@@ -106,8 +108,8 @@ pub trait Source: Send {
 
 /// A copy of one database.
 ///
-/// The duties of an implementer stand at each method; the conformance suite in `tests/store.rs` checks
-/// them, and a new store is done when it is green.
+/// The duties of an implementer stand at each method; the suite in `conformance` checks them, and
+/// a new store is done when it is green.
 pub trait Store: Source {
     /// Recounts every stored row: the dumb twin of [`digests`](Self::digests).
     fn recount(&mut self) -> Result<DatabaseDigest>;

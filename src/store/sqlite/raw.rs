@@ -170,7 +170,7 @@ impl Stmt {
     pub fn prepare(db: Db, sql: &str, keep: bool) -> Result<(Option<Stmt>, usize)> {
         let mut stmt = ptr::null_mut();
         let mut tail = ptr::null();
-        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT as u32 } else { 0 };
+        let flags = if keep { ffi::SQLITE_PREPARE_PERSISTENT } else { 0 };
         let length = c_int::try_from(sql.len())
             .map_err(|_| Error::invalid("SQL_TOO_LONG", "the statement is over 2 GiB long"))?;
         // SAFETY: pointer and length describe `sql`; the out-pointers are ours.
