@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!              accept ──▶ admitted ──▶ idle ⇄ busy ──▶ closed
-//!                            │           ╰─ the one that idled longest makes room when all places
+//!                            │           ╰─ one that did nothing for long makes room when all places
 //!                            │              are taken: ten thousand idle sockets shut nobody out
 //!                            ╰─ all places taken and all busy: 503, closed
 //! ```
 //!
 //! At shutdown an idle connection closes at once and a busy one after its answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use hyper::body::Incoming;
@@ -71,7 +71,16 @@ impl Drop for Busy {
 pub(super) struct Connections {
     began: Instant,
     most: usize,
-    open: Mutex<(u64, HashMap<u64, Arc<Connection>>)>,
+    open: Mutex<Open>,
+}
+
+/// Those that are open, and the order in which they are looked at when one must go.
+#[derive(Default)]
+struct Open {
+    last_id: u64,
+    by_id: HashMap<u64, Arc<Connection>>,
+    /// Ids, with what `idle_since` was when each was put there; closed ones stay until they are met.
+    queue: VecDeque<(u64, u64)>,
 }
 
 impl Connections {
@@ -80,55 +89,76 @@ impl Connections {
         Connections { began: Instant::now(), most: most.max(1), open: Mutex::default() }
     }
 
-    /// Takes a place, from the one that idled longest if need be; none if all are busy.
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("no panic while held")
+    }
+
+    /// Takes a place, from an idle one if need be; none if all are busy.
     fn admit(&self, local: Option<IpAddr>) -> Option<(u64, Arc<Connection>)> {
-        let mut open = self.open.lock().expect("no panic while held");
-        if open.1.len() >= self.most && !evict(&mut open.1) {
+        let mut open = self.open();
+        if open.by_id.len() >= self.most && !open.evict() {
             return None;
         }
+        let now = self.began.elapsed().as_millis() as u64;
         let connection = Arc::new(Connection {
-            idle_since: AtomicU64::new(self.began.elapsed().as_millis() as u64),
+            idle_since: AtomicU64::new(now),
             began: self.began,
             call: Notify::new(),
             local,
         });
-        open.0 += 1;
-        let id = open.0;
-        open.1.insert(id, connection.clone());
+        open.last_id += 1;
+        let id = open.last_id;
+        open.by_id.insert(id, connection.clone());
+        open.queue.push_back((id, now));
         Some((id, connection))
     }
 
-    /// Takes its place from the connection that idled longest; false if all are busy.
+    /// Takes its place from an idle connection; false if all are busy.
     fn make_room(&self) -> bool {
-        evict(&mut self.open.lock().expect("no panic while held").1)
+        self.open().evict()
     }
 
     fn leave(&self, id: u64) {
-        self.open.lock().expect("no panic while held").1.remove(&id);
+        let mut open = self.open();
+        open.by_id.remove(&id);
+        if open.queue.len() > 2 * open.by_id.len() + 64 {
+            let Open { by_id, queue, .. } = &mut *open;
+            queue.retain(|(id, _)| by_id.contains_key(id));
+        }
     }
 
     /// How many are open.
     pub fn count(&self) -> usize {
-        self.open.lock().expect("no panic while held").1.len()
+        self.open().by_id.len()
     }
 
     /// Makes every connection look at the stage.
     pub fn call_all(&self) {
-        for connection in self.open.lock().expect("no panic while held").1.values() {
+        for connection in self.open().by_id.values() {
             connection.call.notify_one();
         }
     }
 }
 
-fn evict(open: &mut HashMap<u64, Arc<Connection>>) -> bool {
-    let idle = |c: &Arc<Connection>| c.idle_since.load(Ordering::Relaxed);
-    let Some((&id, oldest)) = open.iter().min_by_key(|(_, c)| idle(c)) else { return false };
-    if oldest.is_busy() {
-        return false;
+impl Open {
+    /// Ends the first that did nothing since it was looked at last; whoever did gets another turn.
+    /// In the mean this costs a step or two, where a search for the one that idled longest would
+    /// look at all of them while somebody floods us.
+    fn evict(&mut self) -> bool {
+        for _ in 0..2 * self.queue.len() {
+            let Some((id, seen)) = self.queue.pop_front() else { return false };
+            let Some(connection) = self.by_id.get(&id) else { continue };
+            let idle_since = connection.idle_since.load(Ordering::Relaxed);
+            if idle_since == BUSY || idle_since != seen {
+                self.queue.push_back((id, idle_since));
+                continue;
+            }
+            connection.call.notify_one();
+            self.by_id.remove(&id);
+            return true;
+        }
+        false
     }
-    oldest.call.notify_one();
-    open.remove(&id);
-    true
 }
 
 /// Accepts until the node drains; the listener closes with it. Whoever answers keeps a clone of
@@ -215,17 +245,29 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_idled_longest_makes_room() {
+    fn one_that_did_nothing_makes_room() {
         let connections = Connections::new(2);
         let (first, a) = connections.admit(None).unwrap();
-        let (_, b) = connections.admit(None).unwrap();
+        let (second, _b) = connections.admit(None).unwrap();
         a.idle_since.store(10, Ordering::Relaxed);
-        b.idle_since.store(5, Ordering::Relaxed);
         let (third, c) = connections.admit(None).unwrap();
-        let open = |id| connections.open.lock().unwrap().1.contains_key(&id);
-        assert!(open(first) && open(third) && !open(2), "b idled longest");
+        let open = |id| connections.open().by_id.contains_key(&id);
+        assert!(open(first) && open(third) && !open(second), "only the second did nothing");
 
-        let (_busy, _also) = (a.busy(), c.busy());
+        let busy = (a.busy(), c.busy());
         assert!(connections.admit(None).is_none(), "nobody idles, nobody goes");
+        drop(busy);
+        assert!(connections.admit(None).is_some());
+        assert_eq!(connections.count(), 2);
+    }
+
+    #[test]
+    fn those_that_left_are_forgotten() {
+        let connections = Connections::new(2);
+        for _ in 0..10_000 {
+            let (id, _) = connections.admit(None).unwrap();
+            connections.leave(id);
+        }
+        assert!(connections.open().queue.len() <= 65);
     }
 }

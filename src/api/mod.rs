@@ -27,7 +27,7 @@
 //!
 //! # What is left out
 //!
-//! Cursors, the WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; TLS and
+//! The WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; TLS and
 //! authentication, whose place is [`guard`]; compression.
 
 mod admin;
