@@ -1,116 +1,16 @@
 //! The engine's promises, on real files and real threads.
 
-use std::future::Future;
-use std::path::Path;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+mod support;
 
+use std::path::Path;
+use std::thread;
+
+use support::*;
 use syncline::change::{Position, RequestId, Value};
 use syncline::engine::{
-    Database, DatabaseOptions, Keep, Program, RequestOptions, Role, Session, State, Statement,
-    Step, StepOutcome, WorkingCopy,
+    Database, DatabaseOptions, Keep, RequestOptions, Role, State, StepOutcome, WorkingCopy,
 };
 use syncline::error::Error;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits for a future on this thread.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-fn options(dir: &Path) -> DatabaseOptions {
-    DatabaseOptions { data_dir: dir.join("a"), ..DatabaseOptions::writer(dir.join("main.db")) }
-}
-
-fn reader_options(dir: &Path, name: &str) -> DatabaseOptions {
-    DatabaseOptions {
-        node: name.into(),
-        check_every: Duration::from_millis(20),
-        ..DatabaseOptions::reader(dir.join("main.db"), dir.join(name))
-    }
-}
-
-fn program(sql: &[&str]) -> Program {
-    let step = |sql: &&str| Step { statement: Statement::new(*sql, []), condition: None };
-    Program { steps: sql.iter().map(step).collect() }
-}
-
-/// Runs statements as one program; gives the code of each that failed.
-fn run(session: &mut Session, sql: &[&str]) -> Vec<String> {
-    run_with(session, sql, &RequestOptions::default())
-}
-
-fn run_with(session: &mut Session, sql: &[&str], options: &RequestOptions) -> Vec<String> {
-    match wait(session.run(program(sql), options)) {
-        Ok(outcome) => outcome
-            .steps
-            .into_iter()
-            .filter_map(|step| match step {
-                StepOutcome::Failed(error) => Some(error.extended().to_owned()),
-                _ => None,
-            })
-            .collect(),
-        Err(error) => vec![error.code().to_owned()],
-    }
-}
-
-fn ok(session: &mut Session, sql: &[&str]) {
-    assert_eq!(run(session, sql), Vec::<String>::new(), "{sql:?}");
-}
-
-/// The first column of each row.
-fn select(session: &mut Session, sql: &str) -> Vec<Value> {
-    let outcome = wait(session.run(program(&[sql]), &RequestOptions::default())).unwrap();
-    match outcome.steps.into_iter().next() {
-        Some(StepOutcome::Done(result)) => {
-            result.rows.into_iter().map(|mut r| r.remove(0)).collect()
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn count(session: &mut Session, table: &str) -> i64 {
-    match select(session, &format!("SELECT count(*) FROM {table}"))[..] {
-        [Value::Integer(n)] => n,
-        ref other => panic!("{other:?}"),
-    }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn in_step(writer: &Database, reader: &Database) -> bool {
-    reader.wake();
-    writer.position() == reader.position()
-}
-
-fn assert_equal(writer: &Database, reader: &Database) {
-    eventually("the reader is in step", || in_step(writer, reader));
-    let verified = reader.verify(syncline::engine::VerifyMode::Report).unwrap();
-    assert!(verified.equal, "{verified:?}");
-    assert_eq!(verified.position, writer.position());
-}
 
 #[test]
 fn a_reader_follows_its_writer() {

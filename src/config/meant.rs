@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{self, Kind};
@@ -177,8 +176,7 @@ impl Database {
             take_over,
             readers: self.read_connections,
             limits: config.limits.engine.clone(),
-            disk: Arc::new(crate::store::disk::NativeDisk),
-            clock: Arc::new(crate::change::SystemClock),
+            ..DatabaseOptions::writer(&self.backing)
         }
     }
 }

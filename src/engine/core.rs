@@ -12,6 +12,7 @@
 //! If the working copy's COMMIT fails after the backing's, the process stops and reloads. What the
 //! backing database does not have yet is in the working copy's log: flushing is copying the log.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,11 +24,11 @@ use super::shared::Shared;
 use super::status::State;
 use super::stream::Settings;
 use crate::acknowledge::Level;
-use crate::change::{Position, Timestamp};
+use crate::change::{Commit, Position, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::{Disk, FileId};
 use crate::store::sqlite::{SqliteStore, Sync};
-use crate::store::{Source, Store};
+use crate::store::{Source, Standing, Store};
 
 /// How many bytes of commits are flushed in one transaction of the backing database.
 const FLUSH: usize = 8 << 20;
@@ -49,6 +50,9 @@ pub(crate) struct Core {
     pub rescued: Option<PathBuf>,
     /// Commits that are not yet as durable as `disk` says.
     pub unflushed: bool,
+    /// The hash of the main file's first page, since the last checkpoint that brought everything over and
+    /// synced it; none while it may be anything that the log holds, or torn.
+    pub first_page: Option<String>,
 }
 
 /// The histograms of the commit path, looked up once.
@@ -86,6 +90,7 @@ impl Core {
             log: None,
             rescued: None,
             unflushed: false,
+            first_page: None,
         };
         core.identity = core.file_identity()?;
         core.log = core.log_identity()?;
@@ -168,6 +173,10 @@ impl Core {
     /// Begins a group: the file is still the one, the fence holds.
     pub fn begin(&mut self, level: Level) -> Result<()> {
         self.refuse_if_not_writing()?;
+        if self.unflushed && self.shared.condition().state == State::DiskFull {
+            // Without space, memory must not fill with what cannot be made durable.
+            self.flush_now()?;
+        }
         if self.backing.is_none() {
             let sync = if level == Level::Memory { Sync::Normal } else { Sync::Full };
             if self.sync != sync {
@@ -192,7 +201,8 @@ impl Core {
             )),
             State::Fenced => Err(Error::new(Kind::Diverged, "FENCED", condition.note)
                 .hint("another node is the writer now: see `syncline status`")),
-            State::Failed => Err(Error::new(Kind::Storage, "STORAGE_FAILED", condition.note)),
+            State::Failed => Err(Error::unavailable("STORAGE_FAILED", condition.note)
+                .hint("nothing of this was done; restart the node, or send it to another one")),
             _ => Ok(()),
         }
     }
@@ -226,20 +236,14 @@ impl Core {
 
     /// The position row is not as this writer left it: overtaken, or restored.
     fn fenced(&mut self) -> Error {
-        let ours = self.store.lineage().clone();
-        let mine = self.store.position();
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let theirs = match file.standing() {
-            Ok(standing) => standing,
+        let overtaken = match was_overtaken(file) {
+            Ok(overtaken) => overtaken,
             Err(error) => return error,
         };
-        let shared = ours.0.iter().all(|entry| theirs.lineage.0.contains(entry));
-        let overtaken = shared
-            && theirs.lineage.0.len() > ours.0.len()
-            && theirs.position.version >= mine.version;
-        if !overtaken {
+        let Some(theirs) = overtaken else {
             return self.restored("its position is not the one this writer left");
-        }
+        };
         let by = theirs.holder.map_or("another writer".to_owned(), |h| {
             format!("node {:?} (process {})", h.node, h.pid)
         });
@@ -264,19 +268,7 @@ impl Core {
                 self.after_commit(before, position, level);
                 Ok(position)
             }
-            Err(error) if error.code() == "DISK_FULL" => {
-                self.shared.set_condition(
-                    State::DiskFull,
-                    "no space is left for the database; reads go on",
-                );
-                Err(error)
-            }
-            Err(error) => {
-                if matches!(error.kind(), Kind::Storage | Kind::Corrupt) {
-                    self.shared.storage_failed(&error);
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -296,9 +288,7 @@ impl Core {
     }
 
     fn after_commit(&mut self, before: Position, position: Position, level: Level) {
-        if self.shared.condition().state == State::DiskFull {
-            self.shared.set_condition(State::Ok, "");
-        }
+        self.there_is_space();
         if level > Level::Memory {
             self.unflushed = false;
             self.shared.durable.store(position.version.0, Ordering::Release);
@@ -308,21 +298,61 @@ impl Core {
         self.shared.publish(position);
     }
 
-    /// Makes everything durable that was acknowledged from memory.
+    /// Makes everything durable that was acknowledged from memory, and the open group with it.
     pub fn flush(&mut self) -> Result<()> {
-        let Some(backing) = self.backing.as_mut() else { return Ok(()) };
         loop {
-            let commits = self.store.after(backing.position().version, FLUSH)?;
+            let Some(backing) = self.backing.as_ref() else { return Ok(()) };
+            // What was committed here may go in portions. The open group goes as one: if it fails, nothing
+            // of it may be there.
+            let (there, here) = (backing.position().version, self.store.position().version);
+            let commits = match there.cmp(&here) {
+                Less => {
+                    let mut commits = self.store.after(there, FLUSH)?;
+                    commits.retain(|commit| commit.version() <= here);
+                    commits
+                }
+                Equal => self.store.group_commits().to_vec(),
+                Greater => return Ok(()),
+            };
             if commits.is_empty() {
                 return Ok(());
             }
-            let (lineage, store) = (self.store.lineage().clone(), &mut self.store);
-            let mut parts = |c: &crate::change::Commit, i| store.part(c.version(), i);
-            let applied = backing.apply(&lineage, &commits, &mut parts);
-            match applied {
-                Err(error) if error.code() == "FENCED" => return Err(self.fenced()),
-                applied => applied?,
-            };
+            self.flush_these(&commits)?;
+        }
+    }
+
+    fn flush_these(&mut self, commits: &[Commit]) -> Result<()> {
+        let Some(backing) = self.backing.as_mut() else { return Ok(()) };
+        let (lineage, store) = (self.store.lineage().clone(), &mut self.store);
+        let mut parts = |c: &Commit, i| store.part(c.version(), i);
+        match backing.apply(&lineage, commits, &mut parts) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == "FENCED" => Err(self.fenced()),
+            Err(error) => Err(self.failed(match error.kind() {
+                Kind::Diverged => Error::corrupt(
+                    "BACKING_DIVERGED",
+                    format!("the backing database no longer has the rows of this copy: {}", error.message()),
+                )
+                .hint("open it with working_copy = \"disk\", then `syncline verify` says what is different"),
+                _ => error,
+            })),
+        }
+    }
+
+    /// What an error of the storage means for the database: no space is waited for, a failure stops it.
+    pub(super) fn failed(&self, error: Error) -> Error {
+        if error.code() == "DISK_FULL" {
+            let note = "no space is left for the database; reads go on";
+            self.shared.set_condition(State::DiskFull, note);
+        } else if matches!(error.kind(), Kind::Storage | Kind::Corrupt) {
+            self.shared.storage_failed(&error);
+        }
+        error
+    }
+
+    fn there_is_space(&self) {
+        if self.shared.condition().state == State::DiskFull {
+            self.shared.set_condition(State::Ok, "");
         }
     }
 
@@ -331,11 +361,13 @@ impl Core {
         if !self.unflushed {
             return Ok(());
         }
+        self.refuse_if_not_writing()?;
         match self.backing {
             Some(_) => self.flush()?,
             // A commit that is synced takes all before it along.
             None => self.renew()?,
         }
+        self.there_is_space();
         self.unflushed = false;
         self.shared.durable.store(self.store.position().version.0, Ordering::Release);
         Ok(())
@@ -355,13 +387,20 @@ impl Core {
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
         match file.renew(lease) {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
-            Err(error) => {
-                if error.kind() == Kind::Storage {
-                    self.shared.storage_failed(&error);
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// The standing of whoever took the epoch behind all that this writer wrote; none if something of that is
+/// gone: then the file was restored.
+fn was_overtaken(file: &mut SqliteStore) -> Result<Option<Standing>> {
+    let (ours, mine) = (file.lineage().clone(), file.position());
+    let theirs = file.standing()?;
+    let goes_on = theirs.lineage.0.starts_with(&ours.0) && theirs.lineage.0.len() > ours.0.len();
+    let has_mine = theirs.lineage.at(mine.version) == ours.at(mine.version)
+        && theirs.position.version >= mine.version
+        && file.chain_at(mine.version)?.is_none_or(|chain| chain == mine.chain);
+    Ok((goes_on && has_mine).then_some(theirs))
 }

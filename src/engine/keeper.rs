@@ -1,18 +1,19 @@
 //! The keeper: checkpoints and the mark, off the commit path.
 //!
 //! ```text
-//! keeper    snapshot ─ checkpoint what it sees (most pages, most of the time) ─┐
-//! writer                     groups go on …                        between two groups:
-//!                                                     mark ─ checkpoint the rest ─ log restarts
+//! keeper    ┌─ snapshot ─ checkpoint what it sees (most pages, most of the time) ─┐
+//! writer   mark              groups go on …                         between two groups:
+//!                                                   checkpoint the rest ─ log restarts ─ mark
 //! ```
 //!
-//! The snapshot keeps SQLite from starting the log over before the mark knows the new first page.
+//! The mark before says that a checkpoint is under way: if power fails in it, the first page may be torn,
+//! and nobody may take that for a restore. The mark after knows the new first page.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::core::Core;
 use super::mark::{self, Mark};
@@ -20,18 +21,14 @@ use super::shared::{Shared, lock};
 use super::status::State;
 use super::writer::Inbox;
 use crate::change::Position;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::disk::Disk;
 use crate::store::sqlite::Checkpointer;
 
-/// A write-ahead log beyond this is checkpointed.
-const WAL: u64 = 16 << 20;
-/// How often the keeper looks.
-const EVERY: Duration = Duration::from_millis(200);
-/// How often the log is trimmed.
-const TRIM: Duration = Duration::from_secs(10);
-/// How old the mark may get.
-const MARK: Duration = Duration::from_secs(1);
+/// How often the log is trimmed: so many times as seldom as the mark is written.
+const TRIM: u32 = 10;
+/// How often the keeper looks: so many times as often.
+const LOOKS: u32 = 5;
 
 /// The running keeper; ends when dropped.
 pub(crate) struct Keeper {
@@ -58,6 +55,7 @@ pub(crate) fn start(
     let (stop, stopped) = channel();
     let file = file.to_owned();
     let most = Arc::new(Mutex::new(Checkpointer::open(&disk, &file)?));
+    let next = shared.options.checkpoint_at;
     let work = move || {
         let mut keeping = Keeping {
             shared,
@@ -65,7 +63,7 @@ pub(crate) fn start(
             file,
             disk,
             most,
-            next: WAL,
+            next,
             marked: Instant::now(),
             trimmed: Instant::now(),
             last: None,
@@ -92,9 +90,14 @@ struct Keeping {
 
 impl Keeping {
     fn run(&mut self, stopped: &Receiver<()>) {
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
-            if let Err(error) = self.look() {
-                tracing::warn!(%error, "the keeper could not do its work");
+        let every = self.shared.options.mark_every / LOOKS;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+            match self.look() {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), Kind::Storage | Kind::Corrupt) => {
+                    self.shared.storage_failed(&error);
+                }
+                Err(error) => tracing::warn!(%error, "the keeper could not do its work"),
             }
         }
     }
@@ -104,7 +107,9 @@ impl Keeping {
         {
             return Ok(());
         }
-        if self.trimmed.elapsed() >= TRIM {
+        let options = &self.shared.options;
+        let (mark_every, checkpoint_at) = (options.mark_every, options.checkpoint_at);
+        if self.trimmed.elapsed() >= mark_every * TRIM {
             self.trimmed = Instant::now();
             self.between_groups(|core| core.trim())?;
         }
@@ -114,20 +119,17 @@ impl Keeping {
             self.checkpoint()?;
             let left = self.disk.len(&wal).ok().flatten().unwrap_or(0);
             // If readers held it back, the log stays large: try again when it has grown, not at once.
-            self.next = WAL.max(left + WAL);
-        } else if self.marked.elapsed() >= MARK && self.last != Some(self.shared.position()) {
-            self.mark()?;
+            self.next = checkpoint_at.max(left + checkpoint_at);
+        } else if self.marked.elapsed() >= mark_every && self.last != Some(self.shared.position()) {
+            self.marked = Instant::now();
+            self.last = Some(self.shared.position());
+            self.between_groups(|core| core.write_mark())?;
         }
         Ok(())
     }
 
-    fn mark(&mut self) -> Result<()> {
-        self.marked = Instant::now();
-        self.last = Some(self.shared.position());
-        self.between_groups(|core| core.write_mark())
-    }
-
     fn checkpoint(&mut self) -> Result<()> {
+        self.between_groups(|core| core.checkpoint_begins())?;
         let most = self.most.clone();
         let passed = lock(&most).pass();
         if let Err(error) = passed {
@@ -136,7 +138,6 @@ impl Keeping {
         }
         self.between_groups(move |core| {
             lock(&most).let_go();
-            core.write_mark()?;
             core.checkpoint()
         })
     }
@@ -152,33 +153,41 @@ impl Keeping {
 }
 
 impl Core {
-    /// Writes the mark: where the durable copy stands, and its first page.
+    /// Writes the mark: where the durable copy stands, and the first page of its main file.
     pub(crate) fn write_mark(&mut self) -> Result<()> {
-        if self.unflushed && self.backing.is_none() {
-            // What is not synced yet must not be remembered as lost.
-            return Ok(());
+        if self.backing.is_none() {
+            // What is not synced must not be remembered: its loss would look like a restore.
+            self.flush_now()?;
         }
         let shared = self.shared.clone();
         let options = &shared.options;
         let path = mark::path(&options.data_dir, &options.name);
         let disk = options.disk.as_ref();
-        let old = mark::read(disk, &path)?;
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let page = file.first_page()?;
-        let mark =
-            Mark::of(disk, file.path(), file.position(), file.lineage(), &page, old.as_ref())?;
-        if old.as_ref() == Some(&mark) { Ok(()) } else { mark::write(disk, &path, &mark) }
+        let file = self.backing.as_ref().unwrap_or(&self.store);
+        let page = self.first_page.clone();
+        let mark = Mark::of(disk, file.path(), file.position(), file.lineage(), page)?;
+        let same = mark::read(disk, &path)?.as_ref() == Some(&mark);
+        if same { Ok(()) } else { mark::write(disk, &path, &mark) }
+    }
+
+    /// From now on the first page may be torn by a loss of power: the mark says so.
+    pub(crate) fn checkpoint_begins(&mut self) -> Result<()> {
+        self.first_page = None;
+        self.write_mark()
     }
 
     /// Brings the rest of the write-ahead log into the main file, and lets it start over.
     pub(crate) fn checkpoint(&mut self) -> Result<()> {
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let done = file.checkpoint_rest();
-        if let Err(error) = &done
-            && error.kind() == crate::error::Kind::Storage
-        {
-            self.shared.storage_failed(error);
+        match file.checkpoint_rest() {
+            // SQLite syncs the main file only if it could bring everything over.
+            Ok(true) => {
+                let (path, disk) = self.file_place();
+                self.first_page = mark::first_page_hash(disk.as_ref(), &path)?;
+                self.write_mark()
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(self.failed(error)),
         }
-        done
     }
 }

@@ -15,9 +15,6 @@ use crate::error::{Error, Result};
 use crate::store::Source;
 use crate::store::disk::{Disk, FileId};
 
-/// How many hashes of the first page are kept: before and after the last checkpoint.
-const PAGES: usize = 2;
-
 /// What is remembered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mark {
@@ -26,11 +23,15 @@ pub(crate) struct Mark {
     pub lineage: Lineage,
     /// Device and number of the main file.
     pub file: (u64, u64),
-    /// Hashes that its first page may have on the disk.
-    pub pages: Vec<String>,
+    /// The hash of its first page on the disk; none while a checkpoint may be changing it.
+    pub page: Option<String>,
 }
 
 fn io(what: &str, error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Error::unavailable("DISK_FULL", format!("{what}: {error}"))
+            .hint("free space on the disk that holds the data directory");
+    }
     Error::storage("MARK_FAILED", format!("{what}: {error}"))
         .hint("check the data directory: space, permissions, and that it is on a healthy disk")
         .source(error)
@@ -66,27 +67,20 @@ pub(crate) fn write(disk: &dyn Disk, path: &Path, mark: &Mark) -> Result<()> {
 }
 
 impl Mark {
-    /// Remembers where the database stands now; `page` is its first page, as a reader sees it.
+    /// Remembers where the database stands now.
     pub fn of(
         disk: &dyn Disk,
         file: &Path,
         position: Position,
         lineage: &Lineage,
-        page: &[u8],
-        old: Option<&Mark>,
+        page: Option<String>,
     ) -> Result<Mark> {
         let id = disk.identity(file).map_err(|e| io("the backing file cannot be reached", e))?;
-        let mut pages = vec![hash(page)];
-        let on_disk = first_page(disk, file)?.map(|page| hash(&page));
-        let known = old.map(|old| old.pages.clone()).unwrap_or_default();
-        pages.extend(on_disk.into_iter().chain(known).filter(|p| *p != hash(page)));
-        pages.dedup();
-        pages.truncate(PAGES + 1);
         Ok(Mark {
             position: position.to_string(),
             lineage: lineage.clone(),
             file: id.map_or((0, 0), number),
-            pages,
+            page,
         })
     }
 
@@ -97,6 +91,11 @@ impl Mark {
 
 fn hash(page: &[u8]) -> String {
     format!("{:032x}", xxh3_128(page))
+}
+
+/// The hash of the first page as it lies in the main file.
+pub(crate) fn first_page_hash(disk: &dyn Disk, file: &Path) -> Result<Option<String>> {
+    Ok(first_page(disk, file)?.map(|page| hash(&page)))
 }
 
 /// The first page as it lies in the main file; none if there is no file yet.
@@ -144,8 +143,8 @@ pub(crate) fn files_were_restored(
     if number(id) != mark.file {
         return Ok(Some("another file lies beside the old write-ahead log".into()));
     }
-    let Some(page) = first_page(disk, file)? else { return Ok(None) };
-    let known = mark.pages.contains(&hash(&page)) || wal_holds(disk, &wal, &page)?;
+    let (Some(left), Some(page)) = (&mark.page, first_page(disk, file)?) else { return Ok(None) };
+    let known = *left == hash(&page) || wal_holds(disk, &wal, &page)?;
     Ok((!known).then(|| "the main file was overwritten beside the old write-ahead log".into()))
 }
 

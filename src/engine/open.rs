@@ -282,7 +282,8 @@ pub(crate) fn start_writing(database: &Database, mut core: Core) -> Result<()> {
     let shared = database.shared().clone();
     let (path, disk) = core.file_place();
     if shared.condition().state != State::Restored {
-        core.write_mark()?;
+        core.checkpoint_begins()?;
+        core.checkpoint()?;
     }
     let failed = io_failed("no thread can be started");
     let (inbox, thread) = writer::start(core).map_err(&failed)?;
@@ -415,8 +416,8 @@ impl Core {
         }
         self.flush_now()?;
         self.release()?;
-        self.checkpoint()?;
-        self.write_mark()
+        self.checkpoint_begins()?;
+        self.checkpoint()
     }
 
     /// Forgets what the log need not have any more: by age, by size, and never what a registered

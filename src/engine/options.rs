@@ -139,6 +139,10 @@ pub struct DatabaseOptions {
     pub take_over: bool,
     /// Read connections (and threads).
     pub readers: usize,
+    /// A write-ahead log beyond so many bytes is checkpointed.
+    pub checkpoint_at: u64,
+    /// How old the mark outside the database may get; checkpoints are looked for five times as often.
+    pub mark_every: Duration,
     /// Limits on clients.
     pub limits: Limits,
     /// Files and the VFS.
@@ -173,6 +177,8 @@ impl DatabaseOptions {
             lease: Duration::from_secs(10),
             take_over: false,
             readers: 4,
+            checkpoint_at: 16 << 20,
+            mark_every: Duration::from_secs(1),
             limits: Limits::default(),
             disk: Arc::new(NativeDisk),
             clock: Arc::new(SystemClock),

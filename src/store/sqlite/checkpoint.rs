@@ -48,27 +48,22 @@ impl Checkpointer {
 
 impl SqliteStore {
     /// The last step, between two groups: the rest of the log, and the log starts over (unless readers
-    /// hold it back: then it goes on growing until the next time).
-    pub(crate) fn checkpoint_rest(&mut self) -> Result<()> {
+    /// hold it back: then it goes on growing until the next time). Whether all of it is in the main file,
+    /// and that synced.
+    pub(crate) fn checkpoint_rest(&mut self) -> Result<bool> {
         self.connection.busy_timeout(PATIENCE).map_err(from_rusqlite)?;
-        let done = self.db.query("PRAGMA wal_checkpoint(TRUNCATE)", &[], |_| Ok(()));
+        let mut complete = false;
+        let done = self.db.query("PRAGMA wal_checkpoint(TRUNCATE)", &[], |row| {
+            complete = row.i64(1) == row.i64(2);
+            Ok(())
+        });
         self.connection.busy_timeout(connection::BUSY).map_err(from_rusqlite)?;
         match done {
             Err(error) if error.code() == "SQLITE_BUSY" || error.code() == "SQLITE_LOCKED" => {
-                Ok(())
+                Ok(false)
             }
-            done => done,
+            done => done.map(|()| complete),
         }
-    }
-
-    /// The first page as a reader of the database sees it now.
-    pub(crate) fn first_page(&mut self) -> Result<Vec<u8>> {
-        let mut page = Vec::new();
-        self.db.query("SELECT data FROM sqlite_dbpage('main') WHERE pgno = 1", &[], |row| {
-            page = row.blob(0)?.to_vec();
-            Ok(())
-        })?;
-        Ok(page)
     }
 
     /// Copies this database, page by page, into a new file: what VACUUM would renumber stays.
