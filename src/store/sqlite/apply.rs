@@ -284,11 +284,8 @@ impl SqliteStore {
         after: &[ValueRef<'_>],
     ) -> Result<()> {
         use super::capture::Image;
-        let image = |image: &Option<crate::change::Image<'_>>, values: &[ValueRef<'_>]| {
-            image.map(|i| i.rowid).map(|rowid| (rowid, values.to_vec()))
-        };
-        let old = image(&row.before, before).map(|(rowid, values)| Image { rowid, values });
-        let new = image(&row.after, after).map(|(rowid, values)| Image { rowid, values });
+        let old = row.before.map(|image| Image { rowid: image.rowid, values: before.to_vec() });
+        let new = row.after.map(|image| Image { rowid: image.rowid, values: after.to_vec() });
         let captured = self.capture.table(&table.name).cloned().expect("known");
         let mode = std::mem::replace(&mut self.capture.mode, Mode::Sum);
         let summed = self.capture.row(&captured, old.as_ref(), new.as_ref());
