@@ -85,8 +85,7 @@ impl Runner<'_> {
     /// Runs the steps whose conditions hold.
     pub fn program(&mut self, program: &Program) -> Result<Vec<StepOutcome>, Interrupt> {
         let context = self.core.store.context.clone();
-        let node = self.core.shared.options.node.clone();
-        self.stream.enter(&context, &node, self.core.store.position());
+        self.stream.enter(&context, &self.core.shared.options.node, self.core.store.position());
         self.core.store.db().set_last_insert_rowid(self.stream.last_insert_rowid);
         let mut outcomes: Vec<StepOutcome> = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
@@ -136,10 +135,9 @@ impl Runner<'_> {
 
     fn budget(&self, statement: &Statement) -> Budget {
         let limits = &self.core.shared.options.limits;
-        let limit = match text::first_word(&statement.sql).as_str() {
-            "CREATE" | "DROP" | "ALTER" | "REINDEX" | "ANALYZE" => limits.schema_statement,
-            _ => limits.statement,
-        };
+        let schema =
+            text::begins_with(&statement.sql, &["CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"]);
+        let limit = if schema { limits.schema_statement } else { limits.statement };
         budget(limits.response_rows, limits.response_bytes, limit)
     }
 
@@ -164,13 +162,13 @@ impl Runner<'_> {
         let request = self.request.zip(response.as_deref());
         let position = self.core.store.commit_unit(at, request)?;
         self.units += 1;
-        if self.mode == Mode::Alone {
-            if let Err(error) = self.core.commit(self.level) {
-                self.core.store.rollback()?;
-                return Err(error.into());
-            }
-        } else {
-            self.core.store.db().execute_batch("PRAGMA defer_foreign_keys = OFF")?;
+        // A program that defers keys by PRAGMA runs alone, and COMMIT ends that by itself: in a group
+        // nothing has to be set back. (It would also make SQLite prepare every statement anew.)
+        if self.mode == Mode::Alone
+            && let Err(error) = self.core.commit(self.level)
+        {
+            self.core.store.rollback()?;
+            return Err(error.into());
         }
         if position.is_some() {
             self.receipt = position;

@@ -76,10 +76,10 @@ fn destination(program: &Program) -> Destination {
         match text::control(sql) {
             Some(Control::Begin(begin)) => begin != Begin::Immediate,
             Some(_) => true,
-            None => matches!(
-                text::first_word(sql).as_str(),
-                "SELECT" | "VALUES" | "EXPLAIN" | "WITH" | "PRAGMA" | ""
-            ),
+            None => {
+                let reads = ["SELECT", "VALUES", "EXPLAIN", "WITH", "PRAGMA"];
+                text::begins_with(sql, &reads) || text::is_empty(sql)
+            }
         }
     };
     if program.steps.iter().all(reads) { Destination::Readers } else { Destination::Writer }

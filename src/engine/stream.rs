@@ -108,9 +108,11 @@ impl Stream {
     /// Tells our SQL functions whom they serve.
     pub fn enter(&self, context: &Context, node: &str, position: Position) {
         let mut stream = context.stream();
-        stream.receipt = self.receipt.map(|receipt| receipt.to_string());
-        stream.position = position.to_string();
-        node.clone_into(&mut stream.node);
+        stream.receipt = self.receipt;
+        stream.position = position;
+        if stream.node != node {
+            node.clone_into(&mut stream.node);
+        }
         stream.read = None;
         stream.acknowledge = None;
     }

@@ -262,6 +262,9 @@ impl Writer {
         if self.open.as_ref().is_some_and(|open| now >= self.expires(open)) {
             self.abandon_open();
         }
+        if !self.queue.iter().any(|job| job.options.deadline <= now) {
+            return;
+        }
         let late: VecDeque<_> = {
             let all = std::mem::take(&mut self.queue);
             let (late, rest): (VecDeque<_>, VecDeque<_>) =

@@ -129,7 +129,7 @@ impl Client {
     }
 
     fn prepare(&self, sql: &str) -> Result<Prepared> {
-        if text::first_word(sql) == "VACUUM" {
+        if text::begins_with(sql, &["VACUUM"]) {
             return Err(Error::new(Kind::Forbidden, "BLOCKED", "VACUUM is not open to clients")
                 .hint("it renumbers the rows of tables without a key; back up and restore to shrink a file"));
         }

@@ -7,6 +7,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Error as SqliteError};
 
 use super::codes::from_rusqlite;
+use crate::change::Position;
 use crate::error::Result;
 
 /// The catalogue without our own tables, and what we show of ourselves.
@@ -33,9 +34,9 @@ pub(crate) struct Context(Arc<Mutex<Stream>>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stream {
     /// The receipt of its last write.
-    pub receipt: Option<String>,
+    pub receipt: Option<Position>,
     /// Where the copy stands that it sees.
-    pub position: String,
+    pub position: Position,
     /// The node it talks to.
     pub node: String,
     /// `syncline_read('…')` was called with this.
@@ -61,8 +62,8 @@ pub(crate) fn install(connection: &Connection) -> Result<Context> {
             .create_scalar_function(name, 0, flags, move |_| Ok(get(&context.stream())))
             .map_err(from_rusqlite)
     };
-    getter("syncline_receipt", |s| s.receipt.clone())?;
-    getter("syncline_position", |s| Some(s.position.clone()))?;
+    getter("syncline_receipt", |s| s.receipt.map(|receipt| receipt.to_string()))?;
+    getter("syncline_position", |s| Some(s.position.to_string()))?;
     getter("syncline_node", |s| Some(s.node.clone()))?;
     let setter = |name: &str, set: fn(&mut Stream, String)| {
         let context = context.clone();

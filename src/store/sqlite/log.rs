@@ -131,7 +131,7 @@ pub(crate) fn prepare_insert(db: Db) -> Result<super::raw::Stmt> {
 
 fn insert(stmt: &mut super::raw::Stmt, commits: &[Commit], in_parts: u64) -> Result<()> {
     let (first, last) = (&commits[0], &commits[commits.len() - 1]);
-    let frames: Vec<u8> = commits.iter().flat_map(|c| c.frame()).copied().collect();
+    let frames = commits.iter().map(Commit::frame).collect::<Vec<_>>().concat();
     stmt.execute(&[
         int(last.version().0),
         int(first.version().0),

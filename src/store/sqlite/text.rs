@@ -136,7 +136,11 @@ pub(crate) enum Begin {
 
 /// Recognises transaction control; none for every other statement.
 pub(crate) fn control(sql: &str) -> Option<Control> {
-    let words: Vec<Token<'_>> = tokens(sql).take_while(|t| t.text != ";").take(5).collect();
+    if !begins_with(sql, &["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"]) {
+        return None;
+    }
+    let words: Vec<Token<'_>> =
+        tokens(sql).skip_while(|t| t.text == ";").take_while(|t| t.text != ";").take(5).collect();
     let word = |i: usize, text: &str| words.get(i).is_some_and(|t| t.is(text));
     let name = |i: usize| words.get(i).and_then(|t| t.name()).map(str::to_owned);
     let transaction = usize::from(word(1, "TRANSACTION"));
@@ -167,9 +171,15 @@ pub(crate) fn control(sql: &str) -> Option<Control> {
     None
 }
 
-/// The first word, in upper case.
-pub(crate) fn first_word(sql: &str) -> String {
-    tokens(sql).find(|t| t.text != ";").map(|t| t.text.to_ascii_uppercase()).unwrap_or_default()
+/// Whether the first word is one of these.
+pub(crate) fn begins_with(sql: &str, words: &[&str]) -> bool {
+    let first = tokens(sql).find(|t| t.text != ";");
+    first.is_some_and(|first| words.iter().any(|word| first.is(word)))
+}
+
+/// Whether there is nothing but white space and comments.
+pub(crate) fn is_empty(sql: &str) -> bool {
+    tokens(sql).all(|t| t.text == ";")
 }
 
 /// `PRAGMA name` or `PRAGMA name = value` (or `(value)`), in lower case; none for other statements.
@@ -234,7 +244,7 @@ const VIEWS: [(&str, &str); 3] = [
 pub(crate) fn hide_internals(sql: &str) -> Cow<'_, str> {
     let lower = sql.to_ascii_lowercase();
     // What is created is stored as it was written, and must mean the same everywhere.
-    if first_word(sql) == "CREATE" {
+    if begins_with(sql, &["CREATE"]) {
         return Cow::Borrowed(sql);
     }
     if !VIEWS.iter().any(|(name, _)| lower.contains(name)) && !lower.contains("table_list") {
