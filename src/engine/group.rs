@@ -19,12 +19,12 @@ use crate::error::{Error, Kind, Result};
 
 /// A program in a group.
 pub(crate) struct Member {
-    job: Box<Job>,
+    job: Job,
     ran: Option<(Stream, Outcome)>,
 }
 
 impl Member {
-    pub fn new(job: Box<Job>) -> Member {
+    pub fn new(job: Job) -> Member {
         Member { job, ran: None }
     }
 }
@@ -32,9 +32,9 @@ impl Member {
 /// How a group ended.
 #[derive(Default)]
 pub(crate) struct Finished {
-    pub answers: Vec<(Box<Job>, Result<Ran>)>,
+    pub answers: Vec<(Job, Result<Ran>)>,
     /// Members that have to run alone, in order.
-    pub alone: Vec<Box<Job>>,
+    pub alone: Vec<Job>,
 }
 
 /// How one run of the group went.
@@ -190,7 +190,7 @@ impl Group<'_> {
     }
 }
 
-fn failed_alone(job: Box<Job>, steps: Vec<StepOutcome>) -> (Box<Job>, Result<Ran>) {
+fn failed_alone(job: Job, steps: Vec<StepOutcome>) -> (Job, Result<Ran>) {
     let outcome = Outcome { steps, receipt: None };
     let stream = job.stream.clone();
     (job, Ok(Ran { outcome, stream, transaction: None }))

@@ -27,6 +27,8 @@ use crate::change::{Position, RequestId};
 use crate::error::{Error, Kind, Result};
 use crate::store::sqlite::text::{self, Control};
 
+/// How long the thread looks for more work before it sleeps.
+const SPIN: Duration = Duration::from_micros(30);
 /// A group takes no more programs than this.
 const GROUP: usize = 1024;
 
@@ -136,6 +138,7 @@ pub(crate) fn start(core: Core) -> std::io::Result<(Inbox, JoinHandle<()>)> {
             errands: VecDeque::new(),
             open: None,
             transactions: 0,
+            worked: Instant::now(),
             renewed: Instant::now(),
             flushed: Instant::now(),
         };
@@ -162,10 +165,11 @@ struct Writer {
     receiver: Receiver<Message>,
     waiting: Arc<AtomicUsize>,
     /// What waits for the writer, in order of arrival.
-    queue: VecDeque<Box<Job>>,
+    queue: VecDeque<Job>,
     errands: VecDeque<Errand>,
     open: Option<Open>,
     transactions: u64,
+    worked: Instant,
     renewed: Instant,
     flushed: Instant,
 }
@@ -198,7 +202,7 @@ impl Writer {
     fn receive(&mut self) -> bool {
         let idle = self.open.is_some() || self.queue.is_empty();
         if idle {
-            match self.receiver.recv_timeout(self.patience()) {
+            match self.first() {
                 Ok(message) => {
                     if !self.take(message) {
                         return false;
@@ -216,10 +220,22 @@ impl Writer {
         true
     }
 
+    /// The next message. A client that was just answered often writes again at once: looking for that
+    /// a moment costs less than being put to sleep and woken.
+    fn first(&self) -> Result<Message, RecvTimeoutError> {
+        while self.worked.elapsed() < SPIN {
+            if let Ok(message) = self.receiver.try_recv() {
+                return Ok(message);
+            }
+            std::hint::spin_loop();
+        }
+        self.receiver.recv_timeout(self.patience())
+    }
+
     fn take(&mut self, message: Message) -> bool {
         match message {
             Message::Run(job) if job.transaction.is_some() => self.continue_open(*job),
-            Message::Run(job) => self.queue.push_back(job),
+            Message::Run(job) => self.queue.push_back(*job),
             Message::Abandon(id) => {
                 if self.open.as_ref().is_some_and(|open| open.id == id) {
                     self.abandon_open();
@@ -295,6 +311,9 @@ impl Writer {
 
     /// Works off what waits: groups, and whatever runs alone.
     fn work(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
         while self.open.is_none() && !self.queue.is_empty() {
             let mut members = Vec::new();
             while members.len() < GROUP && self.queue.front().is_some_and(|job| is_groupable(job)) {
@@ -303,14 +322,15 @@ impl Writer {
             match members.is_empty() {
                 true => {
                     let job = self.queue.pop_front().expect("not empty");
-                    self.run_alone(*job);
+                    self.run_alone(job);
                 }
                 false => self.run_group(members),
             }
         }
+        self.worked = Instant::now();
     }
 
-    fn run_group(&mut self, jobs: Vec<Box<Job>>) {
+    fn run_group(&mut self, jobs: Vec<Job>) {
         let mut members = Vec::with_capacity(jobs.len());
         let mut requests = HashSet::new();
         for job in jobs {
@@ -331,7 +351,7 @@ impl Writer {
             self.answer(job.reply, answer);
         }
         for job in finished.alone {
-            self.run_alone(*job);
+            self.run_alone(job);
         }
     }
 
@@ -354,7 +374,7 @@ impl Writer {
     /// Runs a program alone; if it leaves a transaction open, the transaction keeps the writer.
     fn run_alone(&mut self, job: Job) {
         if self.open.is_some() {
-            self.queue.push_back(Box::new(job));
+            self.queue.push_back(job);
             return;
         }
         if let Some(answer) = self.answered_before(&job) {
