@@ -174,6 +174,78 @@ fn a_reader_is_promoted_when_the_writer_is_dead() {
     assert!(ok(&["status", &admin(&reader), "--json"]).contains("\"role\":\"writer\""));
 }
 
+/// Yesterday's backup is put back while the writer is down. The writer must not write on as if
+/// nothing had happened; a person decides, and what is undone comes back by hand.
+#[test]
+fn a_restore_is_decided_with_resolve_and_held_commits_are_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backing, backup) = (dir.path().join("main.db"), dir.path().join("backup.db"));
+    let mut writer = writer(dir.path());
+    let reader = reader(dir.path(), "reader-1");
+    let (at_writer, at_reader) = (admin(&writer), admin(&reader));
+    ok(&["shell", &url(&writer), "-c", "CREATE TABLE t (x); INSERT INTO t VALUES ('before')"]);
+    copy_pages(&backing, &backup);
+    ok(&["shell", &url(&reader), "-c", "INSERT INTO t VALUES ('after')"]);
+    // The mark is at most a second old; what it has not seen, it cannot miss.
+    let version = writer.position().unwrap()["version"].as_str().unwrap().to_string();
+    let mark = writer.folder().join("main.mark");
+    wait_until("the mark has the last write", || {
+        std::fs::read_to_string(&mark).unwrap_or_default().contains(&format!("\"1.{version}."))
+    });
+    writer.kill();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(format!("main.db{suffix}")));
+    }
+    std::fs::rename(&backup, &backing).unwrap();
+    writer.start();
+    assert_eq!(wait_healthy(&mut writer), 4, "{}", writer.logged());
+
+    let refused = syncline(&["shell", &url(&writer), "-c", "INSERT INTO t VALUES ('lost?')"]);
+    assert_ne!(refused.status.code(), Some(0), "{:?}", texts(&refused));
+    let select = ["-c", "SELECT x FROM t ORDER BY x", "--format", "csv"];
+    let rows = |node: &Node| ok(&[&["shell", &url(node)][..], &select].concat());
+    assert_eq!(rows(&writer), "x\nbefore\n", "reads go on");
+    let kept = ok(&["resolve", &at_writer, "--database", "main", "--keep", "backing"]);
+    assert!(kept.contains("kept the backing's side"), "{kept}");
+    assert_eq!(syncline(&["status", &at_writer]).status.code(), Some(0));
+
+    let held = || ok(&["held", "list", &at_reader, "--json"]);
+    wait_until("the reader holds what it undid", || !held().is_empty());
+    let item: serde_json::Value = serde_json::from_str(held().lines().next().unwrap()).unwrap();
+    assert_eq!((&item["type"], &item["reason"]), (&"held".into(), &"undone".into()));
+    let id = item["id"].to_string();
+    assert!(ok(&["held", "show", &at_reader, &id]).contains("after"));
+    ok(&["held", "replay", &at_reader, &id]);
+    assert_eq!(rows(&writer), "x\nafter\nbefore\n");
+    wait_until("the copies are equal", || {
+        let (mine, theirs) = (writer.position().unwrap(), reader.position().unwrap());
+        mine["chain"] == theirs["chain"] && mine["digest"] == theirs["digest"]
+    });
+}
+
+/// As SQLite's own backup does it: the only safe way while a writer runs.
+fn copy_pages(from: &Path, to: &Path) {
+    let from = rusqlite::Connection::open(from).unwrap();
+    let mut to = rusqlite::Connection::open(to).unwrap();
+    let backup = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+    backup.run_to_completion(1_000, Duration::ZERO, None).unwrap();
+}
+
+/// Waits until the node answers operators; the exit code of its status.
+fn wait_healthy(node: &mut Node) -> i32 {
+    let url = admin(node);
+    wait_until("the node answers", || syncline(&["health", &url]).status.code() == Some(0));
+    syncline(&["status", &url]).status.code().unwrap()
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "still waiting: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// SIGTERM lets go of the lease: the next writer need not wait.
 #[test]
 fn a_node_that_is_asked_to_end_drains_and_exits_with_0() {
@@ -249,17 +321,10 @@ fn the_demos_nodes_end_when_the_demo_is_killed() {
         || (port..port + 3).all(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let gone =
         || (port..port + 3).all(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
-    let wait = |what: &str, done: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !done() {
-            assert!(Instant::now() < deadline, "the nodes are not {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait("up", &up);
+    wait_until("the nodes are up", up);
     demo.kill().unwrap();
     demo.wait().unwrap();
-    wait("gone", &gone);
+    wait_until("the nodes are gone", gone);
 }
 
 /// A port from which on the demo's six are free; each test has a range of its own.
