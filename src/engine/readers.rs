@@ -294,10 +294,7 @@ struct ReadRun<'a> {
 
 impl ReadRun<'_> {
     fn program(&mut self, program: &Program) -> Result<Vec<StepOutcome>> {
-        let position = match self.snapshot {
-            Some(snapshot) => snapshot,
-            None => self.reader.position()?,
-        };
+        let position = self.snapshot.unwrap_or_else(|| self.shared.position());
         let context = self.reader.context.clone();
         self.stream.enter(&context, &self.shared.options.node, position);
         self.reader.db.set_last_insert_rowid(self.stream.last_insert_rowid);
