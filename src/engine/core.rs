@@ -388,7 +388,10 @@ impl Core {
         match file.renew(lease) {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
             Err(error) => Err(self.failed(error)),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.there_is_space();
+                Ok(())
+            }
         }
     }
 }
