@@ -3,7 +3,8 @@
 //!
 //! Nobody is answered before the sync. If SQLite ends the whole transaction at one member (a time
 //! limit, OR ROLLBACK, RAISE(ROLLBACK), no space), the survivors run again without it: nobody has heard
-//! of their results yet.
+//! of their results yet. If the space runs out only at the COMMIT, nobody knows whose rows were too many:
+//! the group is halved until whoever does not fit is alone.
 
 use std::time::Instant;
 
@@ -45,6 +46,8 @@ enum Round {
     LostAt(usize, Error, usize),
     /// Run it again, with savepoints.
     Savepoints,
+    /// There was no space for all of them together.
+    Full(Error),
     /// Nothing of it happened.
     Refused(Error),
     /// The storage failed.
@@ -53,17 +56,31 @@ enum Round {
 
 /// Runs a group until every member is answered or has to run alone.
 pub(crate) fn run(core: &mut Core, members: Vec<Member>) -> Finished {
-    let mut group = Group { core, members, finished: Finished::default(), savepoints: false };
-    while !group.members.is_empty() {
-        let round = group.round();
-        group.settle(round);
+    let finished = Finished::default();
+    let mut group =
+        Group { core, members, later: Vec::new(), without_space: 0, finished, savepoints: false };
+    loop {
+        while !group.members.is_empty() {
+            let round = group.round();
+            group.settle(round);
+        }
+        match group.later.pop() {
+            Some(members) => group.members = members,
+            None => return group.finished,
+        }
     }
-    group.finished
 }
+
+/// So many members that do not fit alone mean that the disk is full for everybody.
+const WITHOUT_SPACE: usize = 3;
 
 struct Group<'a> {
     core: &'a mut Core,
     members: Vec<Member>,
+    /// Halves that wait for their turn, the next one last.
+    later: Vec<Vec<Member>>,
+    /// Members that did not fit alone.
+    without_space: usize,
     finished: Finished,
     savepoints: bool,
 }
@@ -94,6 +111,7 @@ impl Group<'_> {
             return match (error.kind(), undone) {
                 (Kind::Storage | Kind::Corrupt, _) => Round::Stopped(error),
                 (_, Err(other)) => Round::Stopped(other),
+                (_, Ok(())) if error.code() == "DISK_FULL" => Round::Full(error),
                 (_, Ok(())) => Round::Refused(error),
             };
         }
@@ -166,12 +184,23 @@ impl Group<'_> {
                     self.finished.alone.push(job);
                 }
             }
+            Round::Full(error) => self.halve(&error),
             Round::Refused(error) => self.refuse_all(|| clone_of(&error)),
             Round::Stopped(error) => {
                 self.core.shared.storage_failed(&error);
                 self.refuse_all(|| outcome_unknown(&error));
             }
         }
+    }
+
+    fn halve(&mut self, error: &Error) {
+        let half = self.members.len() / 2;
+        if half == 0 || self.without_space >= WITHOUT_SPACE {
+            self.without_space += 1;
+            return self.refuse_all(|| clone_of(error));
+        }
+        let rest = self.members.split_off(half);
+        self.later.push(rest);
     }
 
     fn answer_all(&mut self) {

@@ -146,7 +146,7 @@ impl Keeping {
         &self,
         work: impl FnOnce(&mut Core) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let answer = self.inbox.errand(work)?;
+        let answer = self.inbox.chore(work)?;
         let gone = || Error::unavailable("CLOSING", "the writer has ended");
         answer.blocking_recv().map_err(|_| gone())?
     }

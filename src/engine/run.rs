@@ -182,9 +182,7 @@ impl Runner<'_> {
         self.units += 1;
         match self.mode {
             Mode::Alone => self.core.store.rollback()?,
-            Mode::Grouped { .. }
-                if self.core.store.has_savepoint() || !self.core.store.unit_moved() =>
-            {
+            Mode::Grouped { .. } if self.core.store.has_savepoint() => {
                 self.core.store.rollback_unit()?;
             }
             Mode::Grouped { .. } => return Err(Stop::Interrupt(Interrupt::Savepoints)),

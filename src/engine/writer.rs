@@ -71,6 +71,8 @@ pub(crate) enum Message {
     /// The stream of this transaction is gone.
     Abandon(u64),
     Errand(Errand),
+    /// An errand that can wait: no client's transaction is cut short for it.
+    Chore(Errand),
     Close,
 }
 
@@ -108,11 +110,27 @@ impl Inbox {
         &self,
         work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
+        self.send(work, Message::Errand)
+    }
+
+    /// The same for work that can wait until clients' transactions are over.
+    pub fn chore<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
+        self.send(work, Message::Chore)
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+        message: fn(Errand) -> Message,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
         let (reply, answer) = oneshot::channel();
         let errand = Box::new(move |core: &mut Core| {
             let _ = reply.send(work(core));
         });
-        self.sender.send(Message::Errand(errand)).map_err(|_| closed())?;
+        self.sender.send(message(errand)).map_err(|_| closed())?;
         Ok(answer)
     }
 
@@ -136,6 +154,7 @@ pub(crate) fn start(core: Core) -> std::io::Result<(Inbox, JoinHandle<()>)> {
             waiting,
             queue: VecDeque::new(),
             errands: VecDeque::new(),
+            chores: VecDeque::new(),
             open: None,
             transactions: 0,
             worked: Instant::now(),
@@ -167,6 +186,7 @@ struct Writer {
     /// What waits for the writer, in order of arrival.
     queue: VecDeque<Job>,
     errands: VecDeque<Errand>,
+    chores: VecDeque<Errand>,
     open: Option<Open>,
     transactions: u64,
     worked: Instant,
@@ -182,6 +202,7 @@ impl Writer {
             }
             self.expire();
             if self.open.is_none() {
+                self.errands.append(&mut self.chores);
                 while let Some(errand) = self.errands.pop_front() {
                     errand(&mut self.core);
                 }
@@ -242,6 +263,7 @@ impl Writer {
                 }
             }
             Message::Errand(errand) => self.errands.push_back(errand),
+            Message::Chore(errand) => self.chores.push_back(errand),
             Message::Close => return false,
         }
         true
@@ -249,19 +271,25 @@ impl Writer {
 
     /// How long nothing has to be done.
     fn patience(&self) -> Duration {
-        let options = &self.shared().options;
-        let now = Instant::now();
-        let mut next = self.renewed + options.lease / 3;
-        if self.core.unflushed {
-            next = next.min(self.flushed + options.flush_every);
-        }
-        if let Some(open) = &self.open {
-            next = next.min(self.expires(open));
-            if let Some(first) = self.queue.iter().map(|job| job.options.deadline).min() {
-                next = next.min(first);
+        let next = match &self.open {
+            // The lease and what is not flushed have to wait for it.
+            Some(open) => {
+                let deadlines = self.queue.iter().map(|job| job.options.deadline);
+                deadlines.fold(self.expires(open), Instant::min)
             }
+            None => self.due(),
+        };
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// When the lease has to be renewed, or something flushed.
+    fn due(&self) -> Instant {
+        let options = &self.shared().options;
+        let renew = self.renewed + options.lease / 3;
+        match self.core.unflushed {
+            true => renew.min(self.flushed + options.flush_every),
+            false => renew,
         }
-        next.saturating_duration_since(now)
     }
 
     fn expires(&self, open: &Open) -> Instant {
