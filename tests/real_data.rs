@@ -82,7 +82,7 @@ fn real_data_arrives_whole_while_readers_are_killed() {
         busy.store(false, Ordering::SeqCst);
         let rows: Vec<usize> = load.join().expect("the whole load is answered");
         assert_eq!(rows.last(), Some(&FLIGHTS));
-        assert!(kills >= 4, "only {kills} kills: the load was too short to show anything");
+        assert!(kills >= 3, "only {kills} kills: the load was too short to show anything");
         eprintln!("{kills} kills, {} other writes", written.load(Ordering::SeqCst));
     });
 
@@ -189,7 +189,7 @@ fn kill_at_random(
         std::thread::sleep(Duration::from_millis(chance.below(500)));
         victim.start();
         // Sometimes it is killed again while it still loads its first copy or catches up.
-        std::thread::sleep(Duration::from_millis(100 + chance.below(1500)));
+        std::thread::sleep(Duration::from_millis(100 + chance.below(5000)));
     }
     kills
 }
