@@ -124,8 +124,11 @@ fn notes(database: &DatabaseStatus) -> String {
     for reader in &database.readers {
         let same = reader.position == database.position;
         let version = reader.position.split('.').nth(1).unwrap_or("?");
-        let place =
-            if same { "at the same position".into() } else { format!("at version {version}") };
+        let place = if same {
+            "is at the same position".into()
+        } else {
+            format!("last told of version {version}")
+        };
         out.push_str(&format!("{}: reader {} {place}\n", database.name, reader.node));
     }
     if database.held > 0 {
@@ -177,7 +180,7 @@ mod tests {
         main      writer  ok         3       42        40       2   7 ms     2  abababababab
 
         main: look here
-        main: reader r1 at version 41
+        main: reader r1 last told of version 41
         main: 2 held; see `syncline held list`
         ");
     }

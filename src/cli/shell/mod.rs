@@ -3,8 +3,8 @@
 //! A person goes on after an error; a pipe stops at the first one, since what follows was written
 //! in the belief that it went well.
 //!
-//! Left out: line editing and history (`rlwrap syncline shell …` gives both), and cursors for
-//! results beyond the node's limit, which it refuses with `RESPONSE_TOO_LARGE`.
+//! Left out: line editing and history (`rlwrap syncline shell …` gives both), and results beyond the
+//! node's limit (it refuses them with `RESPONSE_TOO_LARGE`; a cursor would bring them piece by piece).
 
 mod split;
 pub mod table;
