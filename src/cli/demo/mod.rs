@@ -167,15 +167,18 @@ impl Stage {
                 self.act = Act::Killed;
                 self.tell(format!("{name} is killed (SIGKILL); the writer does not wait for it"));
             }
-            Act::Killed if now >= self.plot.back => {
-                let victim = self.nodes.victim();
-                let name = victim.name;
-                victim.start()?;
-                self.act = Act::Returning(Instant::now());
-                self.tell(format!("{name} is started again"));
-            }
+            Act::Killed if now >= self.plot.back => self.bring_back()?,
             _ => {}
         }
+        Ok(())
+    }
+
+    fn bring_back(&mut self) -> Result<(), Failure> {
+        let victim = self.nodes.victim();
+        let name = victim.name;
+        victim.start()?;
+        self.act = Act::Returning(Instant::now());
+        self.tell(format!("{name} is started again"));
         Ok(())
     }
 
@@ -225,14 +228,15 @@ impl Stage {
 
     /// The end: every copy must be equal.
     async fn curtain(mut self) -> Outcome {
-        if let Act::Killed = self.act {
-            self.nodes.victim().start()?;
+        if self.act == Act::Killed {
+            self.bring_back()?;
         }
         let begin = Instant::now();
         let mut seen = self.look(AT_THE_END).await;
         while !all_equal(&seen) && begin.elapsed() < AT_THE_END {
             seen = self.look(AT_THE_END).await;
         }
+        self.welcome_back(&seen);
         print!("\n{}", view::full(&seen, self.writes));
         let equal = all_equal(&seen);
         println!("{}", if equal { "all copies are equal" } else { "the copies are NOT equal" });
