@@ -33,6 +33,8 @@ mod held;
 mod ledger;
 mod log;
 #[cfg(test)]
+mod power_loss;
+#[cfg(test)]
 mod random;
 mod raw;
 mod recount;
@@ -156,6 +158,7 @@ impl SqliteStore {
         db.execute_batch("BEGIN IMMEDIATE")?;
         state::create(db)?;
         db.execute_batch("COMMIT")?;
+        state::make_durable(db)?;
         let (client, context) = connection::equip(&mut connection)?;
         let mut store = SqliteStore {
             statements: Statements::new(db)?,

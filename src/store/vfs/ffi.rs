@@ -28,7 +28,7 @@ use super::host::{
 };
 use super::lock::Level;
 use super::shm::slots;
-use super::volume::{Opening, Volume, name_of};
+use super::volume::{Loss, Opening, Volume, name_of};
 
 /// Longest name, its end included.
 const LONGEST: usize = 1024;
@@ -325,7 +325,7 @@ unsafe extern "C" fn file_control(file: *mut sqlite3_file, op: c_int, arg: *mut 
                 SQLITE_FCNTL_HAS_MOVED => *arg.cast::<c_int>() = handle.has_moved().into(),
                 SQLITE_FCNTL_PERSIST_WAL => ask_or_set(&mut handle.persist_wal, arg.cast()),
                 SQLITE_FCNTL_POWERSAFE_OVERWRITE => {
-                    *arg.cast::<c_int>() = (!handle.volume.forgets).into();
+                    *arg.cast::<c_int>() = (handle.volume.loss != Loss::Spoiled).into();
                 }
                 SQLITE_FCNTL_VFSNAME => {
                     let name = CString::new(handle.volume.vfs.as_str()).expect("we chose it");
@@ -357,7 +357,7 @@ unsafe extern "C" fn sector_size(_file: *mut sqlite3_file) -> c_int {
     SECTOR as c_int
 }
 
-// Honest in both modes. A disk that loses power tears sectors and writes in any order, so it
+// Honest in every mode. A disk that loses power tears sectors and writes in any order, so it
 // promises nothing, and SQLite pads its WAL to whole sectors. One that never loses power
 // keeps every promise there is, and SQLite skips the syncs and the padding.
 unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
@@ -365,8 +365,13 @@ unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
         SQLITE_IOCAP_POWERSAFE_OVERWRITE | SQLITE_IOCAP_SAFE_APPEND | SQLITE_IOCAP_SEQUENTIAL;
     guard(0, || {
         // SAFETY: an open file of ours.
-        let forgets = unsafe { handle(file) }.volume.forgets;
-        SQLITE_IOCAP_SUBPAGE_READ | if forgets { 0 } else { NEVER_LOSES }
+        let loss = unsafe { handle(file) }.volume.loss;
+        SQLITE_IOCAP_SUBPAGE_READ
+            | match loss {
+                Loss::Never => NEVER_LOSES,
+                Loss::Torn => SQLITE_IOCAP_POWERSAFE_OVERWRITE,
+                Loss::Spoiled => 0,
+            }
     })
 }
 

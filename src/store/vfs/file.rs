@@ -17,7 +17,8 @@
 //! journal is the commit.
 //!
 //! A torn sector is new up to some byte and old after it, or the other way around, or rubbish as a
-//! whole: bytes that were synced, but share their sector with bytes that were not, are gone too.
+//! whole: bytes that were synced, but share their sector with bytes that were not, are gone too (on a
+//! disk that spoils; else it is new here and old there).
 //!
 //! A sync that succeeds drops the images. One that *fails* does what Linux does (fsync, 2018): the pages are taken for clean, so a later
 //! sync that succeeds says nothing about them. Only writing a sector again makes it syncable.
@@ -30,6 +31,7 @@ use super::chance::Chance;
 use super::fault::Failure;
 use super::lock::Locks;
 use super::shm::Shm;
+use super::volume::Loss;
 
 /// What is written or lost together.
 pub(super) const SECTOR: usize = 512;
@@ -106,8 +108,8 @@ impl File {
     }
 
     /// What is found of this file after a power loss now.
-    pub(super) fn survivor(&self, chance: &mut Chance) -> Contents {
-        self.contents.read().unwrap().survivor(chance)
+    pub(super) fn survivor(&self, loss: Loss, chance: &mut Chance) -> Contents {
+        self.contents.read().unwrap().survivor(loss, chance)
     }
 
     /// What is found of this file after the death of the process now.
@@ -302,11 +304,11 @@ impl Contents {
         }
     }
 
-    fn survivor(&self, chance: &mut Chance) -> Contents {
+    fn survivor(&self, loss: Loss, chance: &mut Chance) -> Contents {
         if self.unsynced.is_none() {
             return self.clone();
         }
-        let kept = Kept::draw(chance);
+        let kept = Kept::draw(loss, chance);
         let mut after = self.survivor_of(kept, chance);
         after.unsynced = Some(Unsynced { len: after.len, ..Unsynced::default() });
         after
@@ -333,11 +335,11 @@ impl Contents {
 /// How much of what was not synced a drive happened to have written: so many quarters. Each end has
 /// a turn of its own, nothing at all and everything, where no coin is thrown.
 #[derive(Clone, Copy)]
-struct Kept(u64);
+struct Kept(u64, Loss);
 
 impl Kept {
-    fn draw(chance: &mut Chance) -> Kept {
-        Kept(chance.below(5))
+    fn draw(loss: Loss, chance: &mut Chance) -> Kept {
+        Kept(chance.below(5), loss)
     }
 
     fn keeps(self, chance: &mut Chance) -> bool {
@@ -375,7 +377,7 @@ impl Unsynced {
 impl Sector {
     fn survivor(&self, now: &Image, kept: Kept, chance: &mut Chance) -> Image {
         if kept.tears(chance) {
-            torn(&self.before[0], now, chance)
+            torn(&self.before[0], now, kept.1, chance)
         } else if kept.keeps(chance) {
             *now
         } else if kept.0 == 0 {
@@ -386,12 +388,15 @@ impl Sector {
     }
 }
 
-fn torn(old: &Image, new: &Image, chance: &mut Chance) -> Image {
+fn torn(old: &Image, new: &Image, loss: Loss, chance: &mut Chance) -> Image {
     let seam = chance.below(SECTOR as u64) as usize;
     let (start, end) = match chance.below(4) {
         0 => (old, new),
         1 => (new, old),
-        _ => return std::array::from_fn(|_| chance.below(256) as u8),
+        _ if loss == Loss::Spoiled => {
+            return std::array::from_fn(|_| chance.below(256) as u8);
+        }
+        _ => return std::array::from_fn(|i| if chance.below(2) == 0 { old[i] } else { new[i] }),
     };
     let mut image = *start;
     image[seam..].copy_from_slice(&end[seam..]);

@@ -37,6 +37,7 @@
 //! lost, half of each, rubbish), and gives that as a new disk; the old one is frozen, so
 //! that threads of the "process" that died can change nothing any more. It promises SQLite no more
 //! than it holds: no powersafe overwrite, no order of writes, 512-byte sectors.
+//! ([`MemoryDisk::powersafe`] holds the first, as SQLite takes for granted of the system's disks.)
 //!
 //! Locks and shared memory are not on the disk: after a crash there are none.
 //!
@@ -73,7 +74,7 @@ pub use fault::{Fault, FaultError, FaultOn, Times};
 use super::disk::{Disk, FileId};
 use chance::Chance;
 use fault::Failure;
-use volume::{Volume, name_of};
+use volume::{Loss, Volume, name_of};
 
 /// A disk in this process's memory.
 ///
@@ -103,12 +104,20 @@ pub struct MemoryDisk {
 impl MemoryDisk {
     /// An empty disk that never loses power.
     pub fn new() -> MemoryDisk {
-        MemoryDisk { volume: Volume::new(false, u64::MAX) }
+        MemoryDisk { volume: Volume::new(Loss::Never, u64::MAX) }
     }
 
     /// An empty disk that remembers what is not synced, so that it can [`MemoryDisk::crash`].
     pub fn power_loss() -> MemoryDisk {
-        MemoryDisk { volume: Volume::new(true, u64::MAX) }
+        MemoryDisk { volume: Volume::new(Loss::Spoiled, u64::MAX) }
+    }
+
+    /// Like [`MemoryDisk::power_loss`], on a drive that never touches what nobody wrote.
+    ///
+    /// For whoever crashes again after a recovery: SQLite goes on writing in the sector in which the
+    /// last frame of the log ends, so that a drive that spoils it takes what was synced long before.
+    pub fn powersafe() -> MemoryDisk {
+        MemoryDisk { volume: Volume::new(Loss::Torn, u64::MAX) }
     }
 
     /// Bytes in all files.

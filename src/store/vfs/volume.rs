@@ -14,12 +14,30 @@ use super::handle::Handle;
 /// Lives as long as anyone has the disk or a file of it open.
 pub(super) struct Volume {
     pub(super) vfs: String,
-    /// Whether files remember what of them is not synced.
-    pub(super) forgets: bool,
+    pub(super) loss: Loss,
     pub(super) gate: Gate,
     pub(super) space: Arc<Space>,
     files: RwLock<BTreeMap<String, Arc<File>>>,
     _registration: Registration,
+}
+
+/// What a power loss does to sectors that were being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The power never goes.
+    Never,
+    /// They may be torn, but bytes that nobody wrote are as they were: "powersafe overwrite", on which
+    /// SQLite relies on the system's disks unless told otherwise.
+    Torn,
+    /// They may be anything.
+    Spoiled,
+}
+
+impl Loss {
+    /// Whether files remember what of them is not synced.
+    pub(super) fn forgets(self) -> bool {
+        self != Loss::Never
+    }
 }
 
 /// How SQLite wants a file opened.
@@ -32,13 +50,13 @@ pub(super) struct Opening {
 }
 
 impl Volume {
-    pub(super) fn new(forgets: bool, capacity: u64) -> Arc<Volume> {
+    pub(super) fn new(loss: Loss, capacity: u64) -> Arc<Volume> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let vfs = format!("syncline-memory-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Arc::new_cyclic(|this| Volume {
             _registration: Registration::new(&vfs, this.clone()),
             vfs,
-            forgets,
+            loss,
             gate: Gate::new(),
             space: Arc::new(Space::new(capacity)),
             files: RwLock::default(),
@@ -62,7 +80,7 @@ impl Volume {
     ) -> Result<Handle, Failure> {
         let file = match name {
             Some(name) => self.find_or_create(name, opening)?,
-            None => self.new_file(Contents::empty(self.forgets)),
+            None => self.new_file(Contents::empty(self.loss.forgets())),
         };
         if let (Some(name), true) = (name, opening.delete_on_close) {
             // As on POSIX: the name goes at once, the file when it is closed.
@@ -79,7 +97,7 @@ impl Volume {
             None => {}
         }
         let _passage = self.gate.change(None, name)?;
-        let fresh = self.new_file(Contents::empty(self.forgets));
+        let fresh = self.new_file(Contents::empty(self.loss.forgets()));
         // Another connection may have been faster: then theirs is the file.
         Ok(self.files.write().unwrap().entry(name.to_owned()).or_insert(fresh).clone())
     }
@@ -111,7 +129,7 @@ impl Volume {
     /// Writes, syncs, renames, syncs the directory: four changes, so that a crash can come between
     /// any two. After the third the new content is there, whatever the caller is told.
     pub(super) fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let temporary = self.new_file(Contents::empty(self.forgets));
+        let temporary = self.new_file(Contents::empty(self.loss.forgets()));
         {
             let _passage = self.gate.change(Some(FaultOn::Write), name)?;
             temporary.write(bytes, 0)?;
@@ -130,7 +148,7 @@ impl Volume {
     /// Puts a file there by another hand: another object, synced, no questions asked.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) {
         let _shut = self.gate.shut();
-        let file = self.new_file(Contents::synced(bytes, self.forgets));
+        let file = self.new_file(Contents::synced(bytes, self.loss.forgets()));
         self.files.write().unwrap().insert(name.to_owned(), file);
     }
 
@@ -148,10 +166,10 @@ impl Volume {
     pub(super) fn crash(&self, mut chance: Option<Chance>) -> Arc<Volume> {
         let shut = self.gate.shut();
         self.gate.freeze(&shut);
-        let after = Volume::new(self.forgets, self.space.capacity.load(Ordering::Relaxed));
+        let after = Volume::new(self.loss, self.space.capacity.load(Ordering::Relaxed));
         for (name, file) in self.files.read().unwrap().iter() {
             let contents = match &mut chance {
-                Some(chance) => file.survivor(chance),
+                Some(chance) => file.survivor(self.loss, chance),
                 None => file.copy(),
             };
             let file = File::new(file.object, contents, &after.space);

@@ -172,7 +172,9 @@ fn control(connection: &Connection, op: i32, mut value: i32) -> i32 {
 
 #[test]
 fn file_controls_answer_for_the_disk() {
-    for (disk, powersafe) in [(MemoryDisk::new(), 1), (MemoryDisk::power_loss(), 0)] {
+    let disks =
+        [(MemoryDisk::new(), 1), (MemoryDisk::powersafe(), 1), (MemoryDisk::power_loss(), 0)];
+    for (disk, powersafe) in disks {
         let connection = database(&disk);
         assert_eq!(control(&connection, ffi::SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1), powersafe);
         assert_eq!(control(&connection, ffi::SQLITE_FCNTL_LOCKSTATE, -1), 1, "shared, in WAL");
