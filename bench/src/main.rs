@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `engine` | concurrent sessions in this process | a dumb group committer on plain SQLite; a plain loop |
 //! | `http` | `syncline serve` under keep-alive connections | PostgreSQL under pgbench; a constant handler |
+//! | `read` | a point read through the library | a prepared rusqlite statement |
 //! | `apply` | a reader with a backlog of one-row commits | plain SQLite in transactions of 1,000 rows |
 //! | `visible` | from the writer's answer to visible at a reader | (none: absolute) |
 //! | `report` | memory and start-up of the real binary | (none: absolute) |
@@ -29,6 +30,7 @@ mod node;
 mod paced;
 mod plain;
 mod postgres;
+mod read;
 mod reader;
 mod report;
 mod served;
@@ -107,6 +109,8 @@ enum Bench {
     Engine(engine::Args),
     /// Durable single-row inserts and point reads over HTTP.
     Http(http::Args),
+    /// Point reads through the library.
+    Read,
     /// How fast a reader works off a backlog.
     Apply(apply::Args),
     /// How soon a write shows at a reader.
@@ -144,6 +148,7 @@ fn run(settings: &Settings, command: Bench) -> Result<()> {
     match command {
         Bench::Engine(args) => engine::run(settings, &args),
         Bench::Http(args) => http::run(settings, &args),
+        Bench::Read => read::run(settings),
         Bench::Apply(args) => apply::run(settings, &args),
         Bench::Visible => visible::run(settings),
         Bench::Report(args) => report::run(settings, &args),
