@@ -217,7 +217,8 @@ struct Lives {
 
 impl Lives {
     fn new(change: fn(DatabaseOptions) -> DatabaseOptions) -> Lives {
-        let disk = MemoryDisk::power_loss();
+        // It crashes again after recoveries: see there why that asks for this kind.
+        let disk = MemoryDisk::powersafe();
         Lives { disk, change, with_reader: false, known: Known::default() }
     }
 

@@ -57,17 +57,22 @@ impl Dice {
 
 /// One life, with all that was run: printed if it fails.
 struct Life {
-    seed: u64,
     store: SqliteStore,
     dice: Dice,
-    transcript: Vec<String>,
+    transcript: Transcript,
     transactions: usize,
 }
 
-impl Drop for Life {
+/// Prints itself if the life failed.
+struct Transcript {
+    seed: u64,
+    lines: Vec<String>,
+}
+
+impl Drop for Transcript {
     fn drop(&mut self) {
         if std::thread::panicking() || std::env::var("SYNCLINE_SEED").is_ok() {
-            eprintln!("{}\nseed {}", self.transcript.join("\n"), self.seed);
+            eprintln!("{}\nseed {}", self.lines.join("\n"), self.seed);
         }
     }
 }
@@ -82,16 +87,13 @@ enum End {
 }
 
 impl Life {
-    fn new(seed: u64) -> Life {
-        let disk = std::sync::Arc::new(MemoryDisk::new());
-        let mut store = SqliteStore::open(disk, "/t.db".as_ref(), Sync::Off, 1 << 20).unwrap();
-        store.take_epoch(Tag(seed), &holder()).unwrap();
-        store.serve_clients().unwrap();
-        Life { seed, store, dice: Dice::new(seed), transcript: Vec::new(), transactions: 0 }
+    fn new(seed: u64, store: SqliteStore) -> Life {
+        let transcript = Transcript { seed, lines: Vec::new() };
+        Life { store, dice: Dice::new(seed), transcript, transactions: 0 }
     }
 
     fn note(&mut self, line: impl Into<String>) {
-        self.transcript.push(line.into());
+        self.transcript.lines.push(line.into());
     }
 
     /// Runs one statement; gives how it failed.
@@ -258,13 +260,32 @@ impl Life {
     }
 }
 
-/// Lives one life; gives how many transactions it had.
-fn live(seed: u64, groups: usize) -> usize {
-    let mut life = Life::new(seed);
+/// A store in memory that serves clients; its commits are small, so that some are too large.
+fn fresh(seed: u64) -> SqliteStore {
+    let disk = std::sync::Arc::new(MemoryDisk::new());
+    let mut store = SqliteStore::open(disk, "/t.db".as_ref(), Sync::Off, 1 << 20).unwrap();
+    store.take_epoch(Tag(seed), &holder()).unwrap();
+    store.serve_clients().unwrap();
+    store
+}
+
+fn live(store: SqliteStore, seed: u64, groups: usize) -> Life {
+    let mut life = Life::new(seed, store);
     life.begin();
     for _ in 0..groups {
         life.group(|life| life.transaction(Life::statements));
     }
+    life
+}
+
+/// Lives a life in a store of the caller's, and gives it back.
+pub(super) fn live_in(store: SqliteStore, seed: u64, groups: usize) -> SqliteStore {
+    live(store, seed, groups).store
+}
+
+/// Lives one life, and checks it; gives how many transactions it had.
+fn checked(seed: u64) -> usize {
+    let mut life = live(fresh(seed), seed, 12);
     assert_replicates(&mut life.store);
     life.check_rewind();
     life.transactions
@@ -273,13 +294,13 @@ fn live(seed: u64, groups: usize) -> usize {
 #[test]
 fn whatever_sql_does_the_log_tells_it_all() {
     if let Some(seed) = std::env::var("SYNCLINE_SEED").ok().and_then(|s| s.parse().ok()) {
-        live(seed, 12);
+        checked(seed);
         return;
     }
     let wanted = if std::env::var("SYNCLINE_LONG").is_ok() { 100_000 } else { 3_000 };
     let mut transactions = 0;
     for seed in 1.. {
-        transactions += live(seed, 12);
+        transactions += checked(seed);
         if transactions >= wanted {
             break;
         }
