@@ -344,7 +344,7 @@ impl Writer {
         }
         while self.open.is_none() && !self.queue.is_empty() {
             let mut members = Vec::new();
-            while members.len() < GROUP && self.queue.front().is_some_and(|job| is_groupable(job)) {
+            while members.len() < GROUP && self.queue.front().is_some_and(is_groupable) {
                 members.push(self.queue.pop_front().expect("looked at"));
             }
             match members.is_empty() {
