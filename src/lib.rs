@@ -71,6 +71,9 @@
 //! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`store`], [`change`],
 //! [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
 
+// The pages are read in the source as often as in the browser, and there private names are no riddle.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod acknowledge;
 pub mod api;
 pub mod change;

@@ -111,7 +111,7 @@ pub trait Source: Send {
 /// The duties of an implementer stand at each method; the suite in `conformance` checks them, and
 /// a new store is done when it is green.
 pub trait Store: Source {
-    /// Recounts every stored row: the dumb twin of [`digests`](Self::digests).
+    /// Recounts every stored row: the dumb twin of [`digests`](Source::digests).
     fn recount(&mut self) -> Result<DatabaseDigest>;
 
     /// Notes that the rows were recounted and agreed at `version`.
