@@ -117,11 +117,19 @@ impl Core {
 
     /// Writes the rows back that the log gives, if it reaches back to the beginning.
     fn repair(&mut self) -> Result<()> {
-        self.begin(Level::Disk)?;
-        let repaired = self.store.repair_tables().and_then(|()| self.store.commit().map(|_| ()));
+        // Without clients' triggers and key actions: they would change what was not wrong.
+        self.store.follow()?;
+        let repaired = self.repair_inside();
         if repaired.is_err() {
             self.store.rollback()?;
         }
+        self.store.serve_clients()?;
         repaired
+    }
+
+    fn repair_inside(&mut self) -> Result<()> {
+        self.begin(Level::Disk)?;
+        self.store.repair_tables()?;
+        self.store.commit().map(|_| ())
     }
 }

@@ -77,6 +77,12 @@ fn a_commit_of_another_lineage_is_refused(place: &Place) {
     let entry = author.store.lineage().0[0];
     let another = LineageEntry { tag: Tag(99), ..entry };
     let later = LineageEntry { epoch: crate::change::Epoch(2), tag: Tag(2), first: Version(3) };
+    let forked = LineageEntry { first: Version(2), ..later };
+    for lineage in [vec![another], vec![entry, forked], vec![]] {
+        fails_with("DIVERGED", &mut copy, |copy| {
+            copy.apply(&Lineage(lineage), &[], &mut |_, _| unreachable!())
+        });
+    }
     for lineage in [vec![another], vec![entry, later], vec![]] {
         fails_with("DIVERGED", &mut copy, |copy| {
             copy.apply(&Lineage(lineage), &commits[2..3], &mut |_, _| unreachable!())

@@ -74,6 +74,7 @@ impl SqliteStore {
         done: &mut usize,
     ) -> Result<Position> {
         if self.lineage != *lineage {
+            self.check_lineage(lineage)?;
             state::write_lineage(self.db, lineage)?;
         }
         for commit in commits {
@@ -94,6 +95,15 @@ impl SqliteStore {
             self.lineage = old_lineage;
         }
         committed
+    }
+
+    /// A lineage may replace this copy's if all that the copy has lies on it.
+    fn check_lineage(&self, lineage: &Lineage) -> Result<()> {
+        let fork = self.lineage.fork(self.position.version, lineage, Version(u64::MAX));
+        if fork >= self.position.version {
+            return Ok(());
+        }
+        Err(diverged(fork.next(), "from there on its source has lived through other epochs"))
     }
 
     fn commit_applied(&mut self) -> Result<Position> {

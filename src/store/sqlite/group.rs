@@ -14,12 +14,11 @@
 use super::SqliteStore;
 use super::capture::{Mark, Mode};
 use super::raw::Db;
-use super::schema::{self, Schema};
+use super::schema::Schema;
 use super::sequences::Sequences;
 use super::state::{self, int};
 use crate::change::{
-    Captured, Commit, DeclaredTable, ObjectKind, Position, RequestId, SchemaStep, Tag, Timestamp,
-    ValueRef,
+    Captured, Commit, DeclaredTable, Position, RequestId, Tag, Timestamp, ValueRef,
 };
 use crate::error::{Error, Result};
 
@@ -77,6 +76,15 @@ pub(crate) fn settings(db: Db) -> Result<[i64; 2]> {
     Ok([read(SETTINGS[0])?.unwrap_or(0), read(SETTINGS[1])?.unwrap_or(0)])
 }
 
+/// A table where one row breaks a deferred key: it shows whether the count was at zero before.
+pub(crate) const PROBE: &str = "CREATE TEMP TABLE _syncline_probe (id INTEGER PRIMARY KEY, \
+    parent REFERENCES _syncline_probe DEFERRABLE INITIALLY DEFERRED)";
+
+fn broken_key() -> Error {
+    Error::invalid("SQLITE_CONSTRAINT", "FOREIGN KEY constraint failed")
+        .with_extended("SQLITE_CONSTRAINT_FOREIGNKEY")
+}
+
 /// The error of a writer whose position row is not as it left it.
 pub(crate) fn fenced() -> Error {
     Error::diverged("FENCED", "the position in the backing database is not as this writer left it")
@@ -131,7 +139,7 @@ impl SqliteStore {
         self.capture.clear();
         self.capture.mode = Mode::Record;
         if self.sequences.is_none() {
-            self.sequences = Some(Sequences::read(self.db)?);
+            self.sequences = Some(self.read_sequences()?);
         }
         self.unit = Some(Unit {
             ledger: self.ledger.mark(),
@@ -202,66 +210,25 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn schema_is_new(&mut self) {
+    pub(crate) fn schema_is_new(&mut self) {
         self.capture.set_schema(&self.schema);
         self.appliers.clear();
+        self.statements.sequences = None;
         let counted = self.schema.shapes.values().filter(|shape| shape.autoincrement);
         self.client.schema_is_new(counted.map(|shape| shape.name.clone()).collect());
     }
 
-    /// Captures what a statement did to the schema: `before` is what it was, `altered` whether the
-    /// statement was ALTER TABLE.
-    pub(crate) fn capture_schema(&mut self, altered: bool) -> Result<()> {
-        let before = std::mem::take(&mut self.schema);
-        let loaded = Schema::load(self.db);
-        let after = match loaded {
-            Ok(after) => after,
-            Err(error) => {
-                self.schema = before;
-                return Err(error);
-            }
-        };
-        let mut steps = schema::difference(&before.entries, &after.entries, altered);
-        for step in &mut steps {
-            name_dropped_column(step, &before, &after);
-        }
-        if let Err(error) = schema::check_names(&steps, &before, &after) {
-            self.schema = before;
-            return Err(error);
-        }
-        self.schema = after;
-        if steps.is_empty() {
+    /// Fails if SQLite counts fewer than no broken keys, as after the DROP of a table whose rows named
+    /// a table that was not there. It tells nobody before the COMMIT, which fails for everybody then.
+    pub(crate) fn check_key_count(&mut self) -> Result<()> {
+        if !self.db.enforces_keys() || self.db.has_broken_keys() {
             return Ok(());
         }
-        self.unit().schema_changed = true;
-        self.group().schema_changed = true;
-        self.capture.settle(&mut self.ledger);
-        self.schema_is_new();
-        for step in &steps {
-            self.capture.spool.tail.schema(step);
+        self.db.execute_batch("INSERT INTO temp._syncline_probe (parent) VALUES (0)")?;
+        if !self.db.has_broken_keys() {
+            return Err(broken_key());
         }
-        self.capture.spool.entry_ended()?;
-        self.capture.forget_declared();
-        self.follow_steps(&steps, &before)?;
-        self.read_back_created(&steps)
-    }
-
-    /// CREATE TABLE AS and a virtual table's own tables come with rows that no hook reports.
-    fn read_back_created(&mut self, steps: &[SchemaStep]) -> Result<()> {
-        self.capture.mode = Mode::Record;
-        for step in steps {
-            let SchemaStep::Create(object) = step else { continue };
-            if object.kind != ObjectKind::Table {
-                continue;
-            }
-            let Some(table) = self.capture.table(&object.name).cloned() else { continue };
-            let capture = &mut self.capture;
-            super::recount::each_row(self.db, &table.shape, |rowid, values| {
-                let image = super::capture::Image { rowid, values: values.to_vec() };
-                capture.row(&table, None, Some(&image))
-            })?;
-        }
-        Ok(())
+        self.db.execute_batch("DELETE FROM temp._syncline_probe")
     }
 
     /// Ends the unit well: gives its position, or none if it changed nothing.
@@ -273,8 +240,7 @@ impl SqliteStore {
         request: Option<(&RequestId, &[u8])>,
     ) -> Result<Option<Position>> {
         if self.db.has_broken_keys() {
-            return Err(Error::invalid("SQLITE_CONSTRAINT", "FOREIGN KEY constraint failed")
-                .with_extended("SQLITE_CONSTRAINT_FOREIGNKEY"));
+            return Err(broken_key());
         }
         self.flush_virtual_tables()?;
         self.capture_unreported()?;
@@ -326,6 +292,10 @@ impl SqliteStore {
         self.seal_parts(at, digest, reign, head)
     }
 
+    fn read_sequences(&mut self) -> Result<Sequences> {
+        Sequences::read_by(&mut self.statements.sequences, self.db)
+    }
+
     fn capture_unreported(&mut self) -> Result<()> {
         let db = self.db;
         let unit = self.unit.as_ref().expect("a unit is open");
@@ -338,7 +308,7 @@ impl SqliteStore {
             }
         }
         if watch.counts || watch.sequence {
-            let new = Sequences::read(db)?;
+            let new = self.read_sequences()?;
             let old = self.sequences.take().unwrap_or_default();
             let counted = self.schema.shapes.values().filter(|shape| shape.autoincrement);
             let counted = counted.map(|shape| shape.name.as_str()).filter(|_| watch.sequence);
@@ -467,20 +437,5 @@ impl SqliteStore {
     /// The commits of the open group.
     pub(crate) fn group_commits(&self) -> &[Commit] {
         self.group.as_ref().map_or(&[], |group| &group.commits)
-    }
-}
-
-/// Says which stored column an ALTER dropped.
-fn name_dropped_column(step: &mut SchemaStep, before: &Schema, after: &Schema) {
-    let SchemaStep::Alter { objects, dropped_column } = step else { return };
-    for (was, is) in objects.iter().filter(|(was, _)| was.kind == ObjectKind::Table) {
-        let (Some(old), Some(new)) = (before.shapes.get(&was.name), after.shapes.get(&is.name))
-        else {
-            continue;
-        };
-        if new.columns.len() < old.columns.len() {
-            let kept = |name: &str| new.columns.iter().any(|c| c.name == name);
-            *dropped_column = old.columns.iter().find(|c| !kept(&c.name)).map(|c| c.name.clone());
-        }
     }
 }

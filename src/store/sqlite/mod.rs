@@ -46,6 +46,7 @@ mod source;
 mod spool;
 mod state;
 mod statement;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,7 @@ struct Statements {
     write_table: Stmt,
     delete_table: Stmt,
     insert_log: Stmt,
+    sequences: Option<Stmt>,
 }
 
 impl Statements {
@@ -115,6 +117,7 @@ impl Statements {
             )?,
             delete_table: db.prepare("DELETE FROM main._syncline_tables WHERE name = ?1")?,
             insert_log: log::prepare_insert(db)?,
+            sequences: None,
         })
     }
 }
@@ -159,6 +162,7 @@ impl SqliteStore {
         state::create(db)?;
         db.execute_batch("COMMIT")?;
         state::make_durable(db)?;
+        db.execute_batch(group::PROBE)?;
         let (client, context) = connection::equip(&mut connection)?;
         let mut store = SqliteStore {
             statements: Statements::new(db)?,

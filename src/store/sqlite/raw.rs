@@ -60,6 +60,21 @@ impl Db {
         current != 0
     }
 
+    /// Whether foreign keys are enforced.
+    pub fn enforces_keys(self) -> bool {
+        let mut on = 0;
+        // SAFETY: with -1 the option only tells, through an out-pointer to an int.
+        unsafe {
+            ffi::sqlite3_db_config(
+                self.0,
+                ffi::SQLITE_DBCONFIG_ENABLE_FKEY,
+                -1 as c_int,
+                &raw mut on,
+            );
+        }
+        on != 0
+    }
+
     /// Rows changed by the last INSERT, UPDATE or DELETE.
     pub fn changes(self) -> u64 {
         // SAFETY: plain getter.

@@ -43,6 +43,8 @@ impl SqliteStore {
     /// In the open unit: each table that disagrees is dropped and made again, with the rows that are
     /// there, in the log alone.
     pub(crate) fn restate_tables(&mut self) -> Result<()> {
+        // Made again, a table with AUTOINCREMENT would count on from its rows.
+        self.unit().watch.sequence = true;
         for (name, found) in self.disagreeing()? {
             let of_table: Vec<_> = self
                 .schema

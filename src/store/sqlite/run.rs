@@ -57,6 +57,9 @@ impl SqliteStore {
                 if facts.is_schema() {
                     self.capture_schema(facts.alters).map_err(Failed::Unit)?;
                 }
+                if facts.drops {
+                    self.check_key_count().map_err(Failed::Unit)?;
+                }
                 self.flush_virtual_tables().map_err(Failed::Unit)?;
                 Ok(result)
             }

@@ -4,9 +4,12 @@
 //! Clients may write it. What SQLite itself would not write there (two rows for one table, a text for
 //! the number) is refused: it would mean something else on a copy.
 
-use super::raw::Db;
+use super::raw::{Db, Stmt};
 use crate::change::ValueRef;
 use crate::error::{Error, Result};
+
+const READ: &str = "SELECT name, seq, typeof(name) = 'text' AND typeof(seq) = 'integer' \
+    FROM main.sqlite_sequence ORDER BY name, rowid";
 
 /// The content of `sqlite_sequence`.
 #[derive(Debug, Default)]
@@ -23,13 +26,17 @@ type SequenceChange<'a> = (&'a str, Option<i64>, Option<i64>);
 impl Sequences {
     /// Reads it.
     pub fn read(db: Db) -> Result<Sequences> {
+        Sequences::read_by(&mut None, db)
+    }
+
+    /// Reads it by a statement that is kept, and made when it is first needed.
+    pub fn read_by(stmt: &mut Option<Stmt>, db: Db) -> Result<Sequences> {
         let mut found = Sequences::default();
-        if !is_there(db)? {
-            return Ok(found);
+        if stmt.is_none() && is_there(db)? {
+            *stmt = Some(db.prepare(READ)?);
         }
-        let sql = "SELECT name, seq, typeof(name) = 'text' AND typeof(seq) = 'integer' \
-                   FROM main.sqlite_sequence ORDER BY name, rowid";
-        db.query(sql, &[], |row| {
+        let Some(stmt) = stmt else { return Ok(found) };
+        stmt.rows(&[], |row| {
             let name = row.text(0)?;
             let repeated = found.entries.last().is_some_and(|(last, _)| last == name);
             found.irregular |= repeated || row.i64(2) == 0;

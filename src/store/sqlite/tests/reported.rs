@@ -1,9 +1,15 @@
 //! Faults that random SQL or a reader of the code found, each as short as it could be made.
 
-use super::super::{Failed, Statement, connection};
+use super::super::raw::Db;
+use super::super::{Failed, SqliteStore, Statement, Sync, connection};
 use super::{captures, empty, rows, run_one, transaction, writer};
 use crate::change::{Tag, Timestamp, Value, Version};
 use crate::store::{Source, Store};
+
+/// Somebody else's connection to the same file.
+fn open_behind(store: &SqliteStore) -> rusqlite::Connection {
+    connection::open_writable(&**store.disk(), store.path(), Sync::Off).unwrap()
+}
 
 /// Triggers have names of their own: one may have the name of a table, whose rows are then not its.
 #[test]
@@ -243,4 +249,92 @@ fn the_time_of_the_last_commit_survives() {
     store.follow().unwrap();
     store.rewind(Version(1), "undone", Timestamp(50)).unwrap();
     assert_eq!(store.standing().unwrap().at, Timestamp(10));
+}
+
+/// Rows that are adopted as they are: the table is made again in the log, and would count from its rows.
+#[test]
+fn adopted_rows_replicate_and_autoincrement_goes_on() {
+    let mut store = writer();
+    for sql in [
+        "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v)",
+        "CREATE INDEX i ON t(v)",
+        "CREATE TRIGGER t AFTER INSERT ON t BEGIN SELECT 1; END",
+        "INSERT INTO t(v) VALUES (1), (2), (3)",
+        "DELETE FROM t WHERE id = 3",
+        "CREATE VIRTUAL TABLE f USING fts5(x)",
+        "INSERT INTO f VALUES ('a b')",
+    ] {
+        run_one(&mut store, sql).unwrap();
+    }
+    let behind = open_behind(&store);
+    Db::of(&behind)
+        .execute_batch("UPDATE t SET v = 'mine' WHERE id = 1; INSERT INTO f VALUES ('c')")
+        .unwrap();
+    store.begin().unwrap();
+    store.begin_unit(true).unwrap();
+    store.restate_tables().unwrap();
+    store.commit_unit(Timestamp(1), None).unwrap().expect("it is a commit");
+    store.commit().unwrap();
+    super::assert_replicates(&mut store);
+    run_one(&mut store, "INSERT INTO t(v) VALUES ('next')").unwrap();
+    assert_eq!(rows(&store, "SELECT max(id) FROM t"), [[Value::Integer(4)]]);
+    super::assert_replicates(&mut store);
+}
+
+/// The old rows are written back without touching any others: no trigger, no cascade.
+#[test]
+fn repaired_rows_are_those_of_the_history_and_no_others_change() {
+    let mut store = writer();
+    for sql in [
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY, v)",
+        "CREATE TABLE child(p REFERENCES parent ON DELETE CASCADE)",
+        "CREATE TRIGGER r AFTER DELETE ON parent BEGIN DELETE FROM child; END",
+        "INSERT INTO parent VALUES (1, 'a'), (2, 'b')",
+        "INSERT INTO child VALUES (1), (2)",
+        "CREATE VIRTUAL TABLE f USING fts5(x)",
+        "INSERT INTO f VALUES ('a b')",
+    ] {
+        run_one(&mut store, sql).unwrap();
+    }
+    let whole = super::dump(&store);
+    let behind = open_behind(&store);
+    Db::of(&behind)
+        .execute_batch("UPDATE parent SET v = 'mine'; INSERT INTO f VALUES ('c')")
+        .unwrap();
+    store.follow().unwrap();
+    store.begin().unwrap();
+    store.repair_tables().unwrap();
+    store.commit().unwrap();
+    store.serve_clients().unwrap();
+    super::assert_same(&super::dump(&store), &whole, "repaired");
+    super::assert_replicates(&mut store);
+    super::integrity(&store);
+}
+
+/// Rows that named a table that is not there were never counted as broken; dropping them counts down.
+#[test]
+fn a_drop_that_counts_broken_keys_below_zero_fails_alone() {
+    let mut store = writer();
+    store.db().execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    for sql in [
+        "CREATE TABLE orphan(id INTEGER PRIMARY KEY, p REFERENCES nowhere DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO orphan VALUES (1, 1), (2, 2)",
+        "CREATE TABLE child(p REFERENCES orphan)",
+        "CREATE TABLE other(a)",
+    ] {
+        run_one(&mut store, sql).unwrap();
+    }
+    store.db().execute_batch("PRAGMA foreign_keys = ON").unwrap();
+    store.begin().unwrap();
+    store.begin_unit(true).unwrap();
+    store.run(&Statement::new("INSERT INTO other VALUES (1)", []), &super::BUDGET).unwrap();
+    store.commit_unit(Timestamp(1), None).unwrap();
+    store.begin_unit(true).unwrap();
+    let dropped = store.run(&Statement::new("DROP TABLE orphan", []), &super::BUDGET);
+    assert!(matches!(dropped, Err(Failed::Unit(_))), "{dropped:?}");
+    store.rollback_unit().unwrap();
+    store.commit().unwrap();
+    assert_eq!(rows(&store, "SELECT * FROM other").len(), 1);
+    run_one(&mut store, "DROP TABLE other").unwrap();
+    super::assert_replicates(&mut store);
 }
