@@ -83,6 +83,32 @@ fn a_transaction_that_read_before_others_wrote_cannot_write() {
     writer.close();
 }
 
+/// The names of savepoints are one name space: a client that took one of the group's own would have the
+/// group roll back to the client's.
+#[test]
+fn savepoints_of_the_groups_own_names_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Database::open(options(dir.path())).unwrap();
+    let mut session = writer.session();
+    ok(&mut session, &["CREATE TABLE t(id INTEGER PRIMARY KEY)"]);
+    for name in ["_syncline_unit", "\"_Syncline_Flush\"", "[_syncline_x]", "syncline_unit"] {
+        let savepoint = format!("SAVEPOINT {name}");
+        let insert = "INSERT INTO t VALUES (NULL)";
+        // As the first word of a write, inside a transaction that writes, and in one that only reads.
+        assert_eq!(run(&mut session, &[&savepoint, insert]), ["BLOCKED"], "{name}");
+        assert!(session.is_autocommit(), "{name} opened nothing");
+        let inside = ["BEGIN", insert, &savepoint, "COMMIT"];
+        assert_eq!(run(&mut session, &inside), ["BLOCKED"], "{name}");
+        let reading = ["BEGIN", "SELECT 1 FROM t", &savepoint, "COMMIT"];
+        assert_eq!(run(&mut session, &reading), ["BLOCKED"], "{name}");
+        let release = format!("RELEASE {name}");
+        assert_eq!(run(&mut session, &["BEGIN", insert, &release, "COMMIT"]), ["SQLITE_ERROR"]);
+    }
+    assert_eq!(count(&mut session, "t"), 12);
+    assert_proved(&writer, writer.position());
+    writer.close();
+}
+
 #[test]
 fn a_dropped_session_frees_the_writer() {
     let dir = tempfile::tempdir().unwrap();

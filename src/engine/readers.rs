@@ -16,7 +16,7 @@ use super::stream::{Settings, Stream};
 use crate::change::Position;
 use crate::error::{Error, Kind, Result};
 use crate::store::sqlite::text::{self, Begin, Control};
-use crate::store::sqlite::{Reader, Statement};
+use crate::store::sqlite::{Reader, Statement, check_name};
 
 /// Transactions that may read at the same time, each with a connection of its own.
 const OPEN: usize = 256;
@@ -358,6 +358,7 @@ impl ReadRun<'_> {
                 return Err(sql_error("cannot rollback - no transaction is active".into()));
             }
             (Control::Savepoint(name), _) => {
+                check_name(name)?;
                 db.execute_batch(&format!("SAVEPOINT {}", quoted(name)))?;
                 self.open = true;
                 self.savepoints.push(name.clone());

@@ -18,7 +18,7 @@ use crate::acknowledge::Level;
 use crate::change::{Position, RequestId};
 use crate::error::{Error, Kind, Result};
 use crate::store::sqlite::text::{self, Begin, Control};
-use crate::store::sqlite::{Budget, Failed, Point, Statement};
+use crate::store::sqlite::{Budget, Failed, Point, Statement, check_name};
 
 /// Why a program could not go on in its group.
 #[derive(Debug)]
@@ -281,6 +281,7 @@ impl Runner<'_> {
                 Err(sql_error("cannot rollback - no transaction is active").into())
             }
             (Control::Savepoint(name), open) => {
+                check_name(name)?;
                 if !open {
                     self.open(true)?;
                     let opened_by_savepoint = true;

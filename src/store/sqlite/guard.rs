@@ -111,6 +111,19 @@ fn is_shown(table: &str, column: &str) -> bool {
     shown.is_some_and(|(_, columns)| column.is_empty() || columns.contains(&column))
 }
 
+/// Refuses a name that is ours: of a schema object, or of a savepoint (a group has savepoints of its own,
+/// and a client's of the same name would hide them).
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let starts =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
+    if starts("_syncline_") || starts("syncline_") {
+        let message = format!("the name {name} is Syncline's own");
+        return Err(Error::new(Kind::Forbidden, "BLOCKED", message)
+            .hint("choose a name that does not begin with syncline_"));
+    }
+    Ok(())
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The statement being prepared is a client's.
@@ -198,13 +211,13 @@ impl State {
     }
 
     fn named(&mut self, name: &str) -> Authorization {
-        let starts =
-            |prefix: &str| name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
-        if starts("_syncline_") || starts("syncline_") {
-            let message = format!("the name {name} is Syncline's own");
-            return self.refuse(message, "choose a name that does not begin with syncline_");
+        match check_name(name) {
+            Ok(()) => Authorization::Allow,
+            Err(refusal) => {
+                self.refusal.get_or_insert(refusal);
+                Authorization::Deny
+            }
         }
-        Authorization::Allow
     }
 
     fn touched(&mut self, table: &str) -> Authorization {

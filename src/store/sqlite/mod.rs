@@ -70,6 +70,7 @@ pub(crate) use client::{Budget, Client, Deadline};
 pub(crate) use connection::Reader;
 pub(crate) use functions::Context;
 pub(crate) use group::Point;
+pub(crate) use guard::check_name;
 pub(crate) use run::Failed;
 
 use crate::change::{Lineage, Position, Tag};
