@@ -167,7 +167,10 @@ impl Core {
         let page = self.first_page.clone();
         let mark = Mark::of(disk, file.path(), file.position(), file.lineage(), page)?;
         let same = mark::read(disk, &path)?.as_ref() == Some(&mark);
-        if same { Ok(()) } else { mark::write(disk, &path, &mark) }
+        if !same {
+            mark::write(disk, &path, &mark)?;
+        }
+        mark::leave_beside(disk, file.path(), &mark)
     }
 
     /// From now on the first page may be torn by a loss of power: the mark says so.

@@ -4,6 +4,10 @@
 //! A small file in the data directory, at most a second old: lineage and position, which file it was,
 //! and what its first page was as last checkpointed. A `-wal` that lies beside another main file is
 //! never opened with it: SQLite would mix the two, and `integrity_check` would say ok.
+//!
+//! Another node may have been the writer since, and have checkpointed. So a writer leaves its mark beside
+//! the backing file, too. It counts only if its lineage goes on from one's own mark: a file that was put
+//! back together with the mark beside it does not.
 
 use std::path::{Path, PathBuf};
 
@@ -87,6 +91,31 @@ impl Mark {
     pub fn position(&self) -> Result<Position> {
         self.position.parse()
     }
+
+    /// Whether another reign went on from `other`, and left this.
+    fn goes_on_from(&self, other: &Mark) -> bool {
+        let (mine, theirs) = (&self.lineage.0, &other.lineage.0);
+        mine.len() > theirs.len() && mine.starts_with(theirs)
+    }
+}
+
+/// Where the last writer, whichever node it was, left its mark for the others.
+fn path_beside(file: &Path) -> PathBuf {
+    beside(file, "-mark")
+}
+
+/// Leaves the mark beside the backing file, unless it says already what others need of it.
+pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<()> {
+    let path = path_beside(file);
+    if let Some(there) = read(disk, &path)? {
+        let same =
+            (there.file, &there.page, &there.lineage) == (mark.file, &mark.page, &mark.lineage);
+        // A writer that was overtaken, and has not noticed yet, must not hide its successor's.
+        if same || there.goes_on_from(mark) {
+            return Ok(());
+        }
+    }
+    write(disk, &path, mark)
 }
 
 fn hash(page: &[u8]) -> String {
@@ -130,8 +159,20 @@ pub(crate) fn remove_database(disk: &dyn Disk, path: &Path) {
 pub(crate) fn files_were_restored(
     disk: &dyn Disk,
     file: &Path,
-    mark: &Mark,
+    mine: &Mark,
 ) -> Result<Option<String>> {
+    loop {
+        let beside = read(disk, &path_beside(file))?;
+        let last = beside.as_ref().filter(|there| there.goes_on_from(mine)).unwrap_or(mine);
+        let misfit = files_misfit(disk, file, last)?;
+        // Its writer may live and be in a checkpoint: mark and page must be of the same moment.
+        if misfit.is_none() || read(disk, &path_beside(file))? == beside {
+            return Ok(misfit);
+        }
+    }
+}
+
+fn files_misfit(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<Option<String>> {
     let reach = |e| io("the backing file cannot be reached", e);
     let Some(id) = disk.identity(file).map_err(reach)? else {
         return Ok(Some(format!("{} is gone", file.display())));

@@ -67,11 +67,7 @@ pub(crate) fn open(options: DatabaseOptions) -> Result<Database> {
 
 /// A live process holds the data directory: name it, as far as the backing file tells.
 fn data_dir_in_use(options: &DatabaseOptions) -> Error {
-    let holder = SqliteSource::open(options.disk.clone(), &options.backing, None)
-        .and_then(|mut source| source.standing())
-        .ok()
-        .and_then(|standing| standing.holder);
-    match holder {
+    match holder_of(options) {
         Some(holder) => leader::alive(&holder, options.clock.now()),
         None => Error::new(
             Kind::Diverged,
@@ -80,6 +76,12 @@ fn data_dir_in_use(options: &DatabaseOptions) -> Error {
         )
         .hint("stop that process, or give this one another data_dir"),
     }
+}
+
+/// Who holds the epoch of the backing file, as far as it can be read.
+fn holder_of(options: &DatabaseOptions) -> Option<Holder> {
+    let mut source = SqliteSource::open(options.disk.clone(), &options.backing, None).ok()?;
+    source.standing().ok()?.holder
 }
 
 /// The random id of the data directory; made at first use.
@@ -161,8 +163,7 @@ pub(crate) fn take_epoch(
     take_over: bool,
 ) -> Result<Position> {
     let holder = store.standing()?.holder;
-    let candidate = Candidate { directory: &shared.directory, now: shared.now(), take_over };
-    leader::may_take_epoch(holder.as_ref(), &candidate, is_running)?;
+    may_take_epoch(shared, holder.as_ref(), take_over)?;
     let tag = Tag(random()?);
     let taken = store.take_epoch(tag, &me(shared)).map_err(|error| match error.code() {
         "SQLITE_BUSY" => locked_by(holder.as_ref()),
@@ -183,6 +184,26 @@ fn locked_by(holder: Option<&Holder>) -> Error {
     .hint("it was stopped inside a group: let it continue, or kill it, then try again")
 }
 
+/// Opens the backing file to write it. If somebody has SQLite's lock all the while, that one is named.
+fn open_backing(shared: &Shared) -> Result<SqliteStore> {
+    let options = &shared.options;
+    let (disk, limit) = (options.disk.clone(), options.limits.commit_bytes);
+    let opened = SqliteStore::open(disk, &options.backing, Sync::Full, limit);
+    opened.map_err(|error| match error.code() {
+        "SQLITE_BUSY" => {
+            let holder = holder_of(options);
+            let alive = may_take_epoch(shared, holder.as_ref(), options.take_over).err();
+            alive.unwrap_or_else(|| locked_by(holder.as_ref()))
+        }
+        _ => error,
+    })
+}
+
+fn may_take_epoch(shared: &Shared, holder: Option<&Holder>, take_over: bool) -> Result<()> {
+    let candidate = Candidate { directory: &shared.directory, now: shared.now(), take_over };
+    leader::may_take_epoch(holder, &candidate, is_running)
+}
+
 fn open_writer(database: &Database) -> Result<()> {
     let shared = database.shared();
     let options = &shared.options;
@@ -195,12 +216,7 @@ fn open_writer(database: &Database) -> Result<()> {
         refuse_if_gone(options)?;
         set_log_aside(options)?;
     }
-    let mut file = SqliteStore::open(
-        options.disk.clone(),
-        &options.backing,
-        Sync::Full,
-        options.limits.commit_bytes,
-    )?;
+    let mut file = open_backing(shared)?;
     if let (Some(mark), None) = (&mark, &restored) {
         restored = mark::content_was_restored(&mut file, mark)?;
     }
@@ -350,11 +366,8 @@ pub(crate) fn promote(database: &Database, accept_loss: bool) -> Result<Position
             return Err(Error::unavailable("NOT_READY", "this node has no copy yet"));
         };
         following.errand(move |follower| {
-            let options = promoting.options.clone();
-            let limit = options.limits.commit_bytes;
-            let mut file =
-                SqliteStore::open(options.disk.clone(), &options.backing, Sync::Full, limit)?;
-            take_epoch(&promoting, &mut file, accept_loss || options.take_over)?;
+            let mut file = open_backing(&promoting)?;
+            take_epoch(&promoting, &mut file, accept_loss || promoting.options.take_over)?;
             follower.look();
             let mut copy = follower.hand_over().ok_or_else(no_copy)?;
             let (mine, theirs) = (copy.standing()?, file.standing()?);
