@@ -22,6 +22,9 @@ use crate::api::{Server, record_metrics};
 use crate::config::{Address, Config, Flag};
 use crate::engine::Database;
 
+/// A node that must stop answers that long with the reason: who wrote meanwhile is told, not cut off.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Runs a node until it is told to end, or must.
 pub fn run(arguments: &Serve) -> Outcome {
     log_to_stderr(arguments.log_format);
@@ -148,7 +151,10 @@ async fn serve(
         let reason = tokio::select! {
             end = signals.end() => Reason::Asked(end),
             () = stdin_ended(until_stdin_ends) => Reason::Asked("the parent is gone"),
-            (code, why) = any_stopped(databases) => Reason::Must(code, why),
+            (code, why) = any_stopped(databases) => {
+                tokio::time::sleep(LAST_WORDS).await;
+                Reason::Must(code, why)
+            }
         };
         tracing::info!("draining: {}", reason.words());
         let _ = said.send(reason);

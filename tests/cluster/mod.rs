@@ -50,14 +50,24 @@ impl Node {
         self.start_with(&[]);
     }
 
+    /// Starts the process with more arguments.
+    pub fn start_and(&mut self, arguments: &[&str]) {
+        self.spawn(arguments, &[]);
+    }
+
     /// Starts the process with more variables in its environment.
     pub fn start_with(&mut self, environment: &[(&str, String)]) {
+        self.spawn(&[], environment);
+    }
+
+    fn spawn(&mut self, arguments: &[&str], environment: &[(&str, String)]) {
         assert!(self.child.is_none(), "it runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_syncline"))
             .arg("serve")
             .arg("-c")
             .arg(self.folder.join("syncline.toml"))
+            .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -115,6 +125,24 @@ impl Node {
         }
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
+    /// Sends a signal; after SIGSTOP, returns once the process stands still.
+    pub fn signal(&self, signal: i32) {
+        let pid = self.pid() as libc::pid_t;
+        // SAFETY: the process is our child and was not waited for: the id is still its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        if signal == libc::SIGSTOP {
+            let mut status = 0;
+            // SAFETY: waits for this child, and fills the integer it is given.
+            let seen = unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) };
+            assert!(seen == pid && libc::WIFSTOPPED(status), "it ended:\n{}", self.logged());
+        }
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -147,7 +175,7 @@ pub fn free_address() -> SocketAddr {
 pub fn execute(node: SocketAddr, sql: &str, args: &[Json]) -> Result<Json, String> {
     let statement = serde_json::json!({"sql": sql, "args": args});
     let requests = serde_json::json!([{"type": "execute", "stmt": statement}, {"type": "close"}]);
-    let body = serde_json::json!({"baton": null, "requests": requests}).to_string();
+    let body = serde_json::json!({"requests": requests}).to_string();
     let (status, answer) = request(node, "POST", "/v2/pipeline", &body)?;
     let mut answer: Json = serde_json::from_str(&answer).map_err(|e| format!("{e}: {answer}"))?;
     match answer.pointer_mut("/results/0/response/result") {
@@ -163,20 +191,27 @@ pub fn request(
     path: &str,
     body: &str,
 ) -> Result<(u16, String), String> {
-    let exchange = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(node)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {node}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|e| e.to_string())?;
+    let stream = ask(node, method, path, body).map_err(|e| e.to_string())?;
+    answer(stream)
+}
+
+/// Sends a request, and does not wait for its answer.
+pub fn ask(node: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(node)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {node}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    Ok(stream)
+}
+
+/// The answer to [`ask`]: the status and the body.
+pub fn answer(mut stream: TcpStream) -> Result<(u16, String), String> {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer was cut off")?;
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or("no status")?;
     Ok((status, body.to_owned()))
