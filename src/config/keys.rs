@@ -119,7 +119,7 @@ pub const KEYS: &[Key] = &[
     key("databases.*.lease", Duration, Some("10s"), "How long a writer that fell silent keeps its place."),
     key("databases.*.read_connections", Count, Some("4"), "Read connections, each with a thread."),
     key("databases.*.heal.check_every", Duration, Some("40s"), "HEAL: how often a reader looks at the backing database when nothing wakes it."),
-    key("databases.*.heal.full_every", Duration, Some("5m"), "HEAL: how often a copy recounts its rows; a sync that found work starts this clock anew."),
+    key("databases.*.heal.full_every", Duration, Some("5m"), "HEAL: how often a copy recounts its rows; a sync that found work starts this clock anew, but after four times as long a copy recounts all the same."),
     key("databases.*.heal.full", Choice(&["compare", "always"]), Some("compare"), "HEAL: rebuild only what differs from its source, or always."),
     key("databases.*.log.keep_for", Duration, Some("24h"), "How long commits stay in the log."),
     key("databases.*.log.keep_size", Size, Some("10GiB"), "How large the log may grow, whoever still needs it."),

@@ -14,7 +14,7 @@ use super::options::{DatabaseOptions, Role};
 use super::readers::Readers;
 use super::session::Session;
 use super::shared::{Shared, lock};
-use super::status::{ReaderStatus, ReceiptState, State, Status};
+use super::status::{ReceiptState, State, Status};
 use super::writer::Inbox;
 use super::{open, resolve};
 use crate::change::{Commit, Object, Position, Timestamp, Version};
@@ -221,6 +221,9 @@ impl Database {
         let mut positions = self.watch();
         let deadline = tokio::time::Instant::now() + within;
         while positions.borrow_and_update().version < receipt.version {
+            if self.is_cut_off(receipt) {
+                return Err(undone(receipt));
+            }
             let moved = tokio::time::timeout_at(deadline, positions.changed()).await;
             if moved.is_err() {
                 let message = format!(
@@ -238,9 +241,14 @@ impl Database {
         let checked = tokio::task::spawn_blocking(move || database.is_in_history(receipt));
         match checked.await.map_err(|_| closing())?? {
             true => Ok(()),
-            false => Err(Error::diverged("UNDONE", format!("the write {receipt} was undone"))
-                .hint("the database was put back from a backup; `syncline held list` shows what is kept")),
+            false => Err(undone(receipt)),
         }
+    }
+
+    /// Whether a later epoch began below a receipt that this copy has not reached: it never will.
+    fn is_cut_off(&self, receipt: Position) -> bool {
+        let lineage = lock(&self.0.shared.lineage);
+        lineage.at(receipt.version).is_some_and(|reign| reign.epoch > receipt.epoch)
     }
 
     /// Whether a receipt lies in this copy's history. Where the log no longer reaches, the lineage says.
@@ -260,9 +268,7 @@ impl Database {
     pub fn receipt_state(&self, receipt: Position) -> Result<ReceiptState> {
         let shared = &self.0.shared;
         if receipt.version > self.position().version {
-            let current =
-                lock(&shared.lineage).last().is_none_or(|reign| reign.epoch <= receipt.epoch);
-            let pending = shared.role() == Role::Reader && current;
+            let pending = shared.role() == Role::Reader && !self.is_cut_off(receipt);
             return Ok(if pending { ReceiptState::Pending } else { ReceiptState::Undone });
         }
         if !self.is_in_history(receipt)? {
@@ -346,29 +352,26 @@ impl Database {
     /// One that is ahead of this writer in the writer's own epoch has seen commits that are no longer
     /// here: the backing database was restored.
     pub fn register_reader(&self, node: &str, position: Position) {
-        let shared = &self.0.shared;
-        let mine = self.position();
-        if shared.role() == Role::Writer
-            && position.epoch == mine.epoch
-            && position.version > mine.version
-            && shared.condition().state == State::Ok
-        {
-            let note = format!(
-                "the reader {node:?} had already seen {position}, this writer stands at {mine}"
-            );
-            shared.set_condition(
-                State::Restored,
-                format!("the backing database was restored: {note}"),
-            );
-        }
-        let seen = shared.now();
-        let status = ReaderStatus { node: node.to_owned(), position, seen };
-        let mut readers = lock(&shared.readers);
-        let expiry = shared.options.reader_expiry;
-        readers.retain(|_, reader| seen.since(reader.seen) < expiry);
-        if readers.len() < 10_000 || readers.contains_key(node) {
-            readers.insert(node.to_owned(), status);
-        }
+        self.check_ahead(node, position);
+        self.0.shared.heard_of(node, position);
+    }
+
+    /// The writer's thread says whether a reader is ahead: a commit may show in the file a moment before
+    /// it shows in this writer's position.
+    fn check_ahead(&self, node: &str, reader: Position) {
+        let ahead =
+            move |mine: Position| reader.epoch == mine.epoch && reader.version > mine.version;
+        let Some(inbox) = self.inbox().ok().filter(|_| ahead(self.position())) else { return };
+        let node = node.to_owned();
+        let _ = inbox.errand(move |core| {
+            let mine = core.store.position();
+            if ahead(mine) && core.shared.condition().state == State::Ok {
+                core.restored(&format!(
+                    "the reader {node:?} had already seen {reader}, this writer stands at {mine}"
+                ));
+            }
+            Ok(())
+        });
     }
 
     /// Looks at the backing database now, instead of at the next check. For readers.
@@ -424,6 +427,11 @@ impl Database {
         }
         lock(&self.0.lock).take();
     }
+}
+
+fn undone(receipt: Position) -> Error {
+    Error::diverged("UNDONE", format!("the write {receipt} was undone"))
+        .hint("the database was put back from a backup; `syncline held list` shows what is kept")
 }
 
 fn diverged_from(common: &Position) -> Error {

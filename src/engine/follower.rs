@@ -37,6 +37,9 @@ use crate::store::{Source, Store};
 const BATCH: usize = 4 << 20;
 /// How long a reader waits before it tries a source that is away again.
 const RETRY: Duration = Duration::from_millis(500);
+/// A sync that found work starts the clock of the full check anew; but it comes at the latest after so
+/// many times `full_every`, or a reader of a busy writer would never be recounted.
+const FULL_AT_LATEST: u32 = 4;
 /// A copy in memory keeps no more log than this.
 const MEMORY_LOG: u64 = 64 << 20;
 
@@ -113,6 +116,8 @@ pub(crate) struct Follower {
     files: Option<Files>,
     generation: u64,
     full_due: Instant,
+    /// When the last full check began.
+    full_began: Instant,
     trimmed: Instant,
     /// The source's chain at which its rows were found damaged: not tried again until it moves.
     damaged_at: Option<Chain>,
@@ -123,6 +128,7 @@ pub(crate) struct Follower {
 pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
     let mut follower = Follower {
         full_due: Instant::now() + shared.options.full_every,
+        full_began: Instant::now(),
         trimmed: Instant::now(),
         shared,
         copy: None,
@@ -159,10 +165,12 @@ impl Follower {
     }
 
     fn patience(&self) -> Duration {
-        let options = &self.shared.options;
-        let away = matches!(self.shared.condition().state, State::Stale | State::Loading);
-        let next = if away { RETRY.min(options.check_every) } else { options.check_every };
-        next.min(self.full_due.saturating_duration_since(Instant::now()))
+        let every = self.shared.options.check_every;
+        match self.shared.condition().state {
+            // A full check that is due has to wait for the source, too.
+            State::Stale | State::Loading | State::Healing => RETRY.min(every),
+            _ => every.min(self.full_due.saturating_duration_since(Instant::now())),
+        }
     }
 
     /// Brings the copy into step, and says how it went.
@@ -216,7 +224,7 @@ impl Follower {
                 Rung::Full(why) => return self.rebuild(why),
             }
         }
-        Ok(())
+        self.check_in_full()
     }
 
     fn copy(&mut self) -> &mut SqliteStore {
@@ -264,7 +272,9 @@ impl Follower {
             Ok(position) => {
                 self.shared.publish(position);
                 if !commits.is_empty() {
-                    self.full_due = Instant::now() + self.shared.options.full_every;
+                    let every = self.shared.options.full_every;
+                    let latest = self.full_began + every * FULL_AT_LATEST;
+                    self.full_due = (Instant::now() + every).min(latest);
                     self.shared.count_heal(0);
                 }
                 self.remember();
@@ -290,7 +300,8 @@ impl Follower {
         if Instant::now() < self.full_due {
             return Ok(());
         }
-        self.full_due = Instant::now() + self.shared.options.full_every;
+        self.full_began = Instant::now();
+        self.full_due = self.full_began + self.shared.options.full_every;
         if self.shared.options.full == FullMode::Always {
             return self.rebuild("full = \"always\"");
         }
@@ -452,10 +463,12 @@ impl Follower {
         if options.disk.identity(&path).map_err(unreadable)?.is_none() {
             return Ok(());
         }
-        let store = self.open_copy(options.disk.clone(), path)?;
+        let mut store = self.open_copy(options.disk.clone(), path)?;
         self.shared.set_place(store.disk().clone(), store.path().to_owned());
         self.shared.publish(store.position());
         self.shared.verified_at(store.verified()?);
+        // It had everything that there was when its last commit was made; whatever came later is missing.
+        self.shared.fresh_at.store(store.standing()?.at.0, Ordering::Relaxed);
         self.copy = Some(store);
         self.remember();
         Ok(())
