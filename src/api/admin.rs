@@ -69,6 +69,7 @@ fn of_database(status: &Status) -> Value {
             "node": reader.node,
             "position": reader.position.to_string(),
             "seen": reader.seen.to_string(),
+            "lost": reader.lost,
         })).collect::<Vec<_>>(),
     })
 }

@@ -129,7 +129,8 @@ fn notes(database: &DatabaseStatus) -> String {
         } else {
             format!("last told of version {version}")
         };
-        out.push_str(&format!("{}: reader {} {place}\n", database.name, reader.node));
+        let lost = if reader.lost { "; the log no longer reaches back to it" } else { "" };
+        out.push_str(&format!("{}: reader {} {place}{lost}\n", database.name, reader.node));
     }
     if database.held > 0 {
         out.push_str(&format!(

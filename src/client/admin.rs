@@ -89,6 +89,9 @@ pub struct ReaderEntry {
     pub node: String,
     /// Where it stands.
     pub position: String,
+    /// The log no longer reaches back to it.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// One held thing.

@@ -434,15 +434,17 @@ impl Core {
     }
 
     /// Forgets what the log need not have any more: by age, by size, and never what a registered
-    /// reader still has to come for, unless the size asks for it.
+    /// reader still has to come for, unless the size asks for it: then the reader is given up.
     pub(crate) fn trim(&mut self) -> Result<()> {
         let shared = self.shared.clone();
         let options = &shared.options;
         let older = shared.now().0.saturating_sub(options.log_keep_for.as_micros() as u64);
-        let slowest = lock(&shared.readers).values().map(|r| r.position.version).min();
+        let slowest =
+            lock(&shared.readers).values().filter(|r| !r.lost).map(|r| r.position.version).min();
         let keep = slowest.unwrap_or(self.store.position().version);
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        file.trim(Timestamp(older), options.log_keep_size, keep)?;
+        let oldest = file.trim(Timestamp(older), options.log_keep_size, keep)?;
+        shared.log_begins_at(oldest.unwrap_or(file.position().version.next()));
         Ok(())
     }
 }

@@ -15,6 +15,9 @@ use crate::store::Standing;
 use crate::store::disk::{Disk, FileId};
 use crate::store::sqlite::Reader;
 
+/// A writer remembers no more readers than this.
+const MOST_READERS: usize = 10_000;
+
 /// Where the copy lies that serves reads; replaced when a copy is rebuilt.
 pub(crate) struct Place {
     pub disk: Arc<dyn Disk>,
@@ -68,6 +71,8 @@ pub(crate) struct Shared {
     pub healed: [AtomicU64; 4],
     pub mismatches: AtomicU64,
     pub readers: Mutex<BTreeMap<String, ReaderStatus>>,
+    /// The oldest version that the writer's log still has, as far as this process knows.
+    log_begins: AtomicU64,
     /// Where the live holder says it can be reached, as last read from the backing database.
     pub holder_url: Mutex<Option<String>>,
     pub stop: watch::Sender<Option<(u8, String)>>,
@@ -96,6 +101,7 @@ impl Shared {
             healed: Default::default(),
             mismatches: AtomicU64::new(0),
             readers: Mutex::default(),
+            log_begins: AtomicU64::new(0),
             holder_url: Mutex::default(),
             stop: watch::Sender::new(None),
         }
@@ -131,6 +137,34 @@ impl Shared {
 
     pub fn set_role(&self, role: Role) {
         *lock(&self.role) = role;
+    }
+
+    /// A reader told where it stands.
+    pub fn heard_of(&self, node: &str, position: Position) {
+        let (seen, expiry) = (self.now(), self.options.reader_expiry);
+        let mut readers = lock(&self.readers);
+        readers.retain(|_, reader| seen.since(reader.seen) < expiry);
+        if readers.len() >= MOST_READERS && !readers.contains_key(node) {
+            return;
+        }
+        let lost = position.version.next().0 < self.log_begins.load(Ordering::Relaxed);
+        let status = ReaderStatus { node: node.to_owned(), position, seen, lost };
+        readers.insert(node.to_owned(), status);
+    }
+
+    /// The log begins there now: a reader that is further behind is given up, with an alarm.
+    pub fn log_begins_at(&self, oldest: Version) {
+        self.log_begins.store(oldest.0, Ordering::Relaxed);
+        for reader in lock(&self.readers).values_mut() {
+            if !reader.lost && reader.position.version.next() < oldest {
+                reader.lost = true;
+                let (name, node) = (&self.options.name, &reader.node);
+                tracing::warn!(database = %name, %node, stood_at = %reader.position, log_begins = oldest.0,
+                    "the log outgrew keep_size and no longer reaches back to this reader; it will copy everything");
+                metrics::counter!("syncline_readers_lost_total", "database" => name.clone())
+                    .increment(1);
+            }
+        }
     }
 
     /// Where writes go, if not here.

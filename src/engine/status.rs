@@ -56,6 +56,8 @@ pub struct ReaderStatus {
     pub position: Position,
     /// When it was last heard of.
     pub seen: Timestamp,
+    /// The log no longer reaches back to where it stands: it has to copy everything.
+    pub lost: bool,
 }
 
 /// Everything `status` shows of a database.

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test that includes this module uses a part of it")]
 
+pub mod pair;
+
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
