@@ -165,7 +165,11 @@ fn measure_ours(
     let dir = settings.fresh_dir()?;
     let db = workload::open_writer(dir.path())?;
     groups.take();
-    let writers = (0..clients).map(|client| Writer::new(&db, client as i64)).collect();
+    let writer = |client| match drive {
+        Drive::Threads => Writer::new(&db, client as i64).blocking(),
+        Drive::Tasks => Writer::new(&db, client as i64),
+    };
+    let writers = (0..clients).map(writer).collect();
     let mut sample = drive_clients(writers, settings.duration(), drive)?;
     sample.groups = groups.take();
     db.close();

@@ -35,6 +35,11 @@ impl Writer {
         Writer { session: db.session(), insert: INSERT.into(), client, options }
     }
 
+    /// Lets the inserts run on the thread that asks for them.
+    pub fn blocking(self) -> Self {
+        Writer { session: self.session.blocking(), ..self }
+    }
+
     /// Inserts one row in a transaction of its own; its id.
     pub async fn insert(&mut self) -> Result<i64> {
         let arguments = [Value::Integer(self.client), Value::Text(BODY.into())];

@@ -1,6 +1,8 @@
 //! What a write was answered, kept with it, so that a retry hears the same and has no second effect.
 
-use super::program::{ResultColumn, StatementResult, StepOutcome};
+use super::core::Core;
+use super::inbox::{Job, Ran};
+use super::program::{Outcome, ResultColumn, StatementResult, StepOutcome};
 use crate::change::{Decoder, Encoder};
 use crate::error::Result;
 
@@ -55,6 +57,22 @@ fn encode(encoder: &mut Encoder, result: &StatementResult) {
     if keep {
         encoder.0.extend_from_slice(&rows.0);
     }
+}
+
+/// A retry of a write that brought its id hears what the first try was answered.
+pub(crate) fn answered_before(core: &Core, job: &Job) -> Option<Result<Ran>> {
+    let id = job.options.request.as_ref()?;
+    let (version, response) = match core.store.answered(id) {
+        Ok(found) => found?,
+        Err(error) => return Some(Err(error)),
+    };
+    let ran = decode(&response, job.program.steps.len()).and_then(|steps| {
+        let receipt = core.store.position_at(version)?;
+        let mut stream = job.stream.clone();
+        stream.receipt = receipt.or(stream.receipt);
+        Ok(Ran { outcome: Outcome { steps, receipt }, stream, transaction: None })
+    });
+    Some(ran)
 }
 
 /// Reads kept answers back; steps after the one that committed count as skipped.

@@ -32,6 +32,8 @@ use crate::store::{Source, Standing, Store};
 
 /// How many bytes of commits are flushed in one transaction of the backing database.
 const FLUSH: usize = 8 << 20;
+/// What a page takes in the write-ahead log, about.
+const PAGE: u64 = 4096;
 
 /// What the writer thread writes to.
 pub(crate) struct Core {
@@ -295,7 +297,14 @@ impl Core {
         } else if position != before {
             self.unflushed = true;
         }
+        self.tell_log_length();
         self.shared.publish(position);
+    }
+
+    /// The keeper decides by it when a checkpoint is due.
+    pub(super) fn tell_log_length(&self) {
+        let bytes = self.file().log_pages() * PAGE;
+        self.shared.log_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Makes everything durable that was acknowledged from memory, and the open group with it.
@@ -368,6 +377,7 @@ impl Core {
             None => self.renew()?,
         }
         self.there_is_space();
+        self.tell_log_length();
         self.unflushed = false;
         self.shared.durable.store(self.store.position().version.0, Ordering::Release);
         Ok(())

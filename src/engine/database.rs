@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use super::follower::Following;
 use super::handle::ReadHandle;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::options::{DatabaseOptions, Role};
 use super::readers::Readers;
 use super::session::Session;
 use super::shared::{Shared, lock};
 use super::status::{ReceiptState, State, Status};
-use super::writer::Inbox;
 use super::{open, resolve};
 use crate::change::{Commit, Object, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};

@@ -6,36 +6,36 @@
 //! of their results yet. If the space runs out only at the COMMIT, nobody knows whose rows were too many:
 //! the group is halved until whoever does not fit is alone.
 
+use std::collections::{HashSet, VecDeque};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use super::answers::Answers;
+use super::answers::{self, Answers};
 use super::core::Core;
+use super::inbox::{Intake, Job, Message, Ran};
 use super::program::{Outcome, StepOutcome};
 use super::run::{Interrupt, Mode, Runner, Transaction};
 use super::shared::outcome_unknown;
-use super::stream::Stream;
-use super::writer::{Job, Ran};
 use crate::acknowledge::Level;
-use crate::error::{Error, Kind, Result};
+use crate::change::RequestId;
+use crate::error::{Error, Kind};
+
+/// A group takes no more programs than this.
+const GROUP: usize = 1024;
+/// So many members that do not fit alone mean that the disk is full for everybody.
+const WITHOUT_SPACE: usize = 3;
 
 /// A program in a group.
-pub(crate) struct Member {
-    job: Job,
-    ran: Option<(Stream, Outcome)>,
+struct Member {
+    job: Box<Job>,
+    ran: Option<Ran>,
 }
 
-impl Member {
-    pub fn new(job: Job) -> Member {
-        Member { job, ran: None }
-    }
-}
-
-/// How a group ended.
-#[derive(Default)]
-pub(crate) struct Finished {
-    pub answers: Vec<(Job, Result<Ran>)>,
-    /// Members that have to run alone, in order.
-    pub alone: Vec<Job>,
+/// How one run of a member went.
+enum MemberRan {
+    Over,
+    Open,
+    Ended(Round),
 }
 
 /// How one run of the group went.
@@ -54,38 +54,81 @@ enum Round {
     Stopped(Error),
 }
 
-/// Runs a group until every member is answered or has to run alone.
-pub(crate) fn run(core: &mut Core, members: Vec<Member>) -> Finished {
-    let finished = Finished::default();
-    let mut group =
-        Group { core, members, later: Vec::new(), without_space: 0, finished, savepoints: false };
+/// Runs the programs at the head of the queue as a group, and those that `receiver` brings before it
+/// commits, until every one is answered or has to run alone: gives those that have to.
+pub(crate) fn run(
+    core: &mut Core,
+    intake: &mut Intake,
+    receiver: Option<&Receiver<Message>>,
+) -> VecDeque<Box<Job>> {
+    let mut group = Group {
+        core,
+        intake,
+        receiver,
+        members: Vec::new(),
+        requests: HashSet::new(),
+        later: Vec::new(),
+        without_space: 0,
+        alone: VecDeque::new(),
+        savepoints: false,
+    };
+    while group.join(None) {}
     loop {
         while !group.members.is_empty() {
             let round = group.round();
             group.settle(round);
+            group.receiver = None;
         }
         match group.later.pop() {
             Some(members) => group.members = members,
-            None => return group.finished,
+            None => return group.alone,
         }
     }
 }
 
-/// So many members that do not fit alone mean that the disk is full for everybody.
-const WITHOUT_SPACE: usize = 3;
-
 struct Group<'a> {
     core: &'a mut Core,
+    intake: &'a mut Intake,
+    /// Where more members may come from, the first time the group runs.
+    receiver: Option<&'a Receiver<Message>>,
     members: Vec<Member>,
+    /// The ids that members brought.
+    requests: HashSet<RequestId>,
     /// Halves that wait for their turn, the next one last.
     later: Vec<Vec<Member>>,
     /// Members that did not fit alone.
     without_space: usize,
-    finished: Finished,
+    /// Members that have to run alone, in order.
+    alone: VecDeque<Box<Job>>,
     savepoints: bool,
 }
 
 impl Group<'_> {
+    /// Takes in the next of those that wait, if it may join a group that commits at `level`; false if
+    /// there is none that may.
+    fn join(&mut self, level: Option<Level>) -> bool {
+        let requests = &self.requests;
+        let fits = |job: &Job| {
+            let id = job.options.request.as_ref();
+            // The same write twice: the second hears later what the first is answered.
+            job.is_groupable()
+                && level.is_none_or(|level| job.options.level <= level)
+                && id.is_none_or(|id| !requests.contains(id))
+        };
+        if self.members.len() >= GROUP {
+            return false;
+        }
+        let Some(job) = self.intake.next_if(fits) else { return false };
+        match answers::answered_before(self.core, &job) {
+            Some(answer) => self.intake.answer(job, answer),
+            None => {
+                self.requests.extend(job.options.request.clone());
+                self.members.push(Member { job, ran: None });
+            }
+        }
+        true
+    }
+
     fn level(&self) -> Level {
         self.members.iter().map(|m| m.job.options.level).max().unwrap_or_default()
     }
@@ -99,7 +142,7 @@ impl Group<'_> {
                 _ => Round::Refused(error),
             };
         }
-        if let Some(round) = self.run_members(level) {
+        if let Some(round) = self.run_all(level) {
             return match self.core.store.rollback() {
                 Ok(()) => round,
                 Err(error) => Round::Stopped(error),
@@ -119,54 +162,75 @@ impl Group<'_> {
         Round::Committed
     }
 
-    fn measure(&self, started: Instant, begun_commit: Instant) {
+    fn measure(&mut self, started: Instant, begun_commit: Instant) {
         let metrics = &self.core.metrics;
-        metrics.group_size.record(self.members.len() as f64);
-        metrics.sync_seconds.record(begun_commit.elapsed().as_secs_f64());
-        metrics.commit_seconds.record(started.elapsed().as_secs_f64());
+        let now = Instant::now();
+        let (members, sync) = (self.members.len(), now - begun_commit);
+        metrics.group_size.record(members as f64);
+        metrics.sync_seconds.record(sync.as_secs_f64());
+        metrics.commit_seconds.record((now - started).as_secs_f64());
+        self.intake.committed(members, sync);
     }
 
-    /// Runs every member; none if all went well.
-    fn run_members(&mut self, level: Level) -> Option<Round> {
-        let mode = Mode::Grouped { savepoints: self.savepoints };
+    /// Runs every member, and those that arrive meanwhile; none if all went well.
+    fn run_all(&mut self, level: Level) -> Option<Round> {
         let mut open_ended = Vec::new();
-        for (i, member) in self.members.iter_mut().enumerate() {
-            let mut stream = member.job.stream.clone();
-            let mut transaction: Option<Transaction> = None;
-            let mut runner = Runner {
-                core: self.core,
-                stream: &mut stream,
-                transaction: &mut transaction,
-                mode,
-                level,
-                request: member.job.options.request.as_ref(),
-                receipt: None,
-                units: 0,
-                answers: Answers::default(),
-            };
-            let ran = runner.program(&member.job.program);
-            let (units, receipt) = (runner.units, runner.receipt);
-            match ran {
-                Ok(steps) if transaction.is_none() => {
-                    member.ran = Some((stream, Outcome { steps, receipt }));
-                }
-                Ok(_) if units == 0 => {
+        let mut linger = None;
+        let mut i = 0;
+        loop {
+            while i < self.members.len() {
+                match self.run_member(i, level) {
+                    MemberRan::Over => {}
                     // Its transaction is still open: it must have the writer to itself.
-                    open_ended.push(i);
-                    if let Err(error) = self.core.store.rollback_unit() {
-                        return Some(Round::Stopped(error));
-                    }
+                    MemberRan::Open => open_ended.push(i),
+                    MemberRan::Ended(round) => return Some(round),
                 }
-                Ok(_) => return Some(Round::LostAt(i, left_open(), units + 1)),
-                Err(Interrupt::Savepoints) => return Some(Round::Savepoints),
-                Err(Interrupt::Stop(error)) => return Some(Round::Stopped(error)),
-                Err(Interrupt::Lost(error)) => return Some(Round::LostAt(i, error, units)),
+                i += 1;
+            }
+            let Some(receiver) = self.receiver else { break };
+            let more = self.intake.more(receiver, self.members.len(), &mut linger);
+            if !more || !self.join(Some(level)) {
+                break;
             }
         }
         for i in open_ended.into_iter().rev() {
-            self.finished.alone.insert(0, self.members.remove(i).job);
+            self.alone.push_front(self.members.remove(i).job);
         }
         None
+    }
+
+    fn run_member(&mut self, i: usize, level: Level) -> MemberRan {
+        let member = &mut self.members[i];
+        let mut stream = member.job.stream.clone();
+        let mut transaction: Option<Transaction> = None;
+        let mut runner = Runner {
+            core: self.core,
+            stream: &mut stream,
+            transaction: &mut transaction,
+            mode: Mode::Grouped { savepoints: self.savepoints },
+            level,
+            request: member.job.options.request.as_ref(),
+            receipt: None,
+            units: 0,
+            answers: Answers::default(),
+        };
+        let ran = runner.program(&member.job.program);
+        let (units, receipt) = (runner.units, runner.receipt);
+        match ran {
+            Ok(steps) if transaction.is_none() => {
+                let outcome = Outcome { steps, receipt };
+                member.ran = Some(Ran { outcome, stream, transaction: None });
+                MemberRan::Over
+            }
+            Ok(_) if units == 0 => match self.core.store.rollback_unit() {
+                Ok(()) => MemberRan::Open,
+                Err(error) => MemberRan::Ended(Round::Stopped(error)),
+            },
+            Ok(_) => MemberRan::Ended(Round::LostAt(i, left_open(), units + 1)),
+            Err(Interrupt::Savepoints) => MemberRan::Ended(Round::Savepoints),
+            Err(Interrupt::Stop(error)) => MemberRan::Ended(Round::Stopped(error)),
+            Err(Interrupt::Lost(error)) => MemberRan::Ended(Round::LostAt(i, error, units)),
+        }
     }
 
     fn settle(&mut self, round: Round) {
@@ -174,14 +238,16 @@ impl Group<'_> {
             Round::Committed => self.answer_all(),
             Round::Savepoints => self.savepoints = true,
             Round::LostAt(i, error, units) => {
-                let job = self.members.remove(i).job;
+                let mut job = self.members.remove(i).job;
                 // One transaction, and it failed: that is its answer. Otherwise some of its
                 // transactions may stand: alone, each gets its own end.
                 if units <= 1 && job.program.steps.len() == 1 {
-                    let steps = vec![StepOutcome::Failed(error)];
-                    self.finished.answers.push(failed_alone(job, steps));
+                    let stream = std::mem::take(&mut job.stream);
+                    let outcome =
+                        Outcome { steps: vec![StepOutcome::Failed(error)], receipt: None };
+                    self.intake.answer(job, Ok(Ran { outcome, stream, transaction: None }));
                 } else {
-                    self.finished.alone.push(job);
+                    self.alone.push_back(job);
                 }
             }
             Round::Full(error) => self.halve(&error),
@@ -205,24 +271,15 @@ impl Group<'_> {
 
     fn answer_all(&mut self) {
         for member in std::mem::take(&mut self.members) {
-            let (stream, outcome) = member.ran.expect("every member ran");
-            self.finished
-                .answers
-                .push((member.job, Ok(Ran { outcome, stream, transaction: None })));
+            self.intake.answer(member.job, Ok(member.ran.expect("every member ran")));
         }
     }
 
     fn refuse_all(&mut self, error: impl Fn() -> Error) {
         for member in std::mem::take(&mut self.members) {
-            self.finished.answers.push((member.job, Err(error())));
+            self.intake.answer(member.job, Err(error()));
         }
     }
-}
-
-fn failed_alone(job: Job, steps: Vec<StepOutcome>) -> (Job, Result<Ran>) {
-    let outcome = Outcome { steps, receipt: None };
-    let stream = job.stream.clone();
-    (job, Ok(Ran { outcome, stream, transaction: None }))
 }
 
 fn left_open() -> Error {

@@ -10,16 +10,17 @@
 //! and nobody may take that for a restore. The mark after knows the new first page.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::core::Core;
+use super::inbox::Inbox;
 use super::mark::{self, Mark};
 use super::shared::{Shared, lock};
 use super::status::State;
-use super::writer::Inbox;
 use crate::change::Position;
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::Disk;
@@ -27,6 +28,8 @@ use crate::store::sqlite::Checkpointer;
 
 /// How often the log is trimmed: so many times as seldom as the mark is written.
 const TRIM: u32 = 10;
+/// A log that readers let grow beyond so many times its ordinary size gives the space back.
+const SHRINK: u64 = 4;
 /// How often the keeper looks: so many times as often.
 const LOOKS: u32 = 5;
 
@@ -113,13 +116,10 @@ impl Keeping {
             self.trimmed = Instant::now();
             self.between_groups(|core| core.trim())?;
         }
-        let wal = mark::beside(&self.file, "-wal");
-        let size = self.disk.len(&wal).ok().flatten().unwrap_or(0);
-        if size >= self.next {
+        if self.shared.log_bytes.load(Ordering::Relaxed) >= self.next {
             self.checkpoint()?;
-            let left = self.disk.len(&wal).ok().flatten().unwrap_or(0);
             // If readers held it back, the log stays large: try again when it has grown, not at once.
-            self.next = checkpoint_at.max(left + checkpoint_at);
+            self.next = self.shared.log_bytes.load(Ordering::Relaxed) + checkpoint_at;
         } else if self.marked.elapsed() >= mark_every && self.last != Some(self.shared.position()) {
             self.marked = Instant::now();
             self.last = Some(self.shared.position());
@@ -131,6 +131,9 @@ impl Keeping {
     fn checkpoint(&mut self) -> Result<()> {
         self.between_groups(|core| core.checkpoint_begins())?;
         let most = self.most.clone();
+        let wal = mark::beside(&self.file, "-wal");
+        let size = self.disk.len(&wal).ok().flatten().unwrap_or(0);
+        let shrink = size > SHRINK * self.shared.options.checkpoint_at;
         let passed = lock(&most).pass();
         if let Err(error) = passed {
             lock(&most).let_go();
@@ -138,7 +141,7 @@ impl Keeping {
         }
         self.between_groups(move |core| {
             lock(&most).let_go();
-            core.checkpoint()
+            core.checkpoint(shrink)
         })
     }
 
@@ -179,10 +182,13 @@ impl Core {
         self.write_mark()
     }
 
-    /// Brings the rest of the write-ahead log into the main file, and lets it start over.
-    pub(crate) fn checkpoint(&mut self) -> Result<()> {
+    /// Brings the rest of the write-ahead log into the main file, and lets it start over: in place, or from
+    /// nothing.
+    pub(crate) fn checkpoint(&mut self, shrink: bool) -> Result<()> {
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        match file.checkpoint_rest() {
+        let done = file.checkpoint_rest(shrink);
+        self.tell_log_length();
+        match done {
             // SQLite syncs the main file only if it could bring everything over.
             Ok(true) => {
                 let (path, disk) = self.file_place();

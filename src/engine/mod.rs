@@ -25,6 +25,7 @@ mod follower;
 mod group;
 mod handle;
 mod held;
+mod inbox;
 mod keeper;
 mod mark;
 mod open;

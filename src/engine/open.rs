@@ -299,7 +299,7 @@ pub(crate) fn start_writing(database: &Database, mut core: Core) -> Result<()> {
     let (path, disk) = core.file_place();
     if shared.condition().state != State::Restored {
         core.checkpoint_begins()?;
-        core.checkpoint()?;
+        core.checkpoint(true)?;
     }
     let failed = io_failed("no thread can be started");
     let (inbox, thread) = writer::start(core).map_err(&failed)?;
@@ -430,7 +430,7 @@ impl Core {
         self.flush_now()?;
         self.release()?;
         self.checkpoint_begins()?;
-        self.checkpoint()
+        self.checkpoint(true)
     }
 
     /// Forgets what the log need not have any more: by age, by size, and never what a registered

@@ -187,7 +187,8 @@ impl Readers {
         })
     }
 
-    fn read(
+    /// The same on the caller's thread.
+    pub fn read(
         &self,
         program: Program,
         stream: Stream,

@@ -362,7 +362,7 @@ pub(crate) fn write_in_readonly() -> Error {
 }
 
 pub(crate) fn budget(rows: usize, bytes: usize, limit: Duration) -> Budget {
-    Budget { deadline: Some(Instant::now() + limit), rows, bytes }
+    Budget { began: Instant::now(), time: Some(limit), rows, bytes }
 }
 
 /// Whether a condition holds after the steps so far.

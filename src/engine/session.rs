@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::database::Database;
+use super::inbox::{Job, JobOptions, Ran};
 use super::options::Role;
 use super::program::{Condition, Description, Outcome, Program, Statement, Step};
 use super::read_options::ReadOptions;
 use super::readers::{Read, ReadTransaction};
 use super::stream::Stream;
-use super::writer::{Job, JobOptions, Ran};
 use crate::acknowledge::Level;
 use crate::change::{Position, RequestId};
 use crate::error::{Error, Kind, Result};
@@ -51,6 +51,7 @@ pub struct Session {
     database: Database,
     stream: Stream,
     open: Option<Open>,
+    may_block: bool,
 }
 
 impl Drop for Session {
@@ -105,7 +106,14 @@ fn gone() -> Error {
 
 impl Session {
     pub(crate) fn new(database: Database) -> Session {
-        Session { database, stream: Stream::default(), open: None }
+        Session { database, stream: Stream::default(), open: None, may_block: false }
+    }
+
+    /// Lets SQL run on the caller's thread where nothing speaks against it: for threads that may block, as
+    /// an asynchronous runtime's may not. A lone caller is spared the switches between threads.
+    pub fn blocking(mut self) -> Session {
+        self.may_block = true;
+        self
     }
 
     /// Runs a program. On a node that is not the writer, a program that writes (or opens a
@@ -141,8 +149,12 @@ impl Session {
                 None
             }
         };
-        let answer = self.database.readers().run(program, self.stream.clone(), transaction)?;
-        match answer.await.map_err(|_| gone())?? {
+        let (readers, stream) = (self.database.readers(), self.stream.clone());
+        let read = match self.may_block {
+            true => readers.read(program, stream, transaction)?,
+            false => readers.run(program, stream, transaction)?.await.map_err(|_| gone())??,
+        };
+        match read {
             Read::Ran { outcome, stream, transaction } => {
                 self.stream = stream;
                 self.open = transaction.map(|t| Open::Reading(Mutex::new(t)));
@@ -208,7 +220,7 @@ impl Session {
         let level = level.unwrap_or(self.database.options().acknowledge);
         check_level(level)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let job = Job {
+        let job = Box::new(Job {
             program,
             stream: self.stream.clone(),
             options: JobOptions {
@@ -219,8 +231,9 @@ impl Session {
             transaction,
             snapshot,
             reply,
-        };
-        self.database.inbox()?.run(job)?;
+        });
+        let inbox = self.database.inbox()?;
+        if self.may_block { inbox.run_here(job) } else { inbox.run(job) }?;
         let answer = answer.await.map_err(|_| gone())?;
         if let Err(error) = &answer
             && error.code() == "TRANSACTION_TIMEOUT"

@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     /// When this copy last was known to have everything; 0 if never.
     pub fresh_at: AtomicU64,
     pub held: AtomicU64,
+    /// How long the write-ahead log of the file that is written is by now.
+    pub log_bytes: AtomicU64,
     pub healed: [AtomicU64; 4],
     pub mismatches: AtomicU64,
     pub readers: Mutex<BTreeMap<String, ReaderStatus>>,
@@ -98,6 +100,7 @@ impl Shared {
             source_version: AtomicU64::new(0),
             fresh_at: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             healed: Default::default(),
             mismatches: AtomicU64::new(0),
             readers: Mutex::default(),

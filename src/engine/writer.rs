@@ -1,173 +1,92 @@
-//! The writer's thread: one inbox, groups of programs, and one interactive transaction at a time.
+//! The writer: groups of programs, and one interactive transaction at a time.
 //!
 //! ```text
 //! sessions ──► inbox ──► group ──► answers           all that waits together shares one sync
 //!                 │
 //!                 └────► interactive transaction     alone; the others wait up to busy_timeout
 //! ```
+//!
+//! It has a thread of its own. A caller that may block, and finds the writer idle, does the work itself:
+//! whoever holds the lock is the writer.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::answers::{self, Answers};
 use super::core::Core;
-use super::group::{self, Member};
-use super::program::{Outcome, Program};
+use super::group;
+use super::inbox::{Inbox, Intake, Job, Message, Ran, Waiting};
+use super::program::Outcome;
 use super::run::{Interrupt, Mode, Runner, Transaction};
-use super::shared::Shared;
-use super::stream::Stream;
+use super::shared::{Shared, lock};
 use crate::acknowledge::Level;
-use crate::change::{Position, RequestId};
 use crate::error::{Error, Kind, Result};
-use crate::store::sqlite::text::{self, Control};
 
 /// How long the thread looks for more work before it sleeps.
 const SPIN: Duration = Duration::from_micros(30);
-/// A group takes no more programs than this.
-const GROUP: usize = 1024;
 
-/// What a program runs under.
-#[derive(Debug, Clone)]
-pub(crate) struct JobOptions {
-    pub level: Level,
-    pub request: Option<RequestId>,
-    /// If it has not begun by then, it is refused.
-    pub deadline: Instant,
-}
-
-/// A program that ran.
-pub(crate) struct Ran {
-    pub outcome: Outcome,
-    pub stream: Stream,
-    /// The transaction that it left open.
-    pub transaction: Option<u64>,
-}
-
-pub(crate) type Reply = oneshot::Sender<Result<Ran>>;
-
-/// A program and whoever waits for it.
-pub(crate) struct Job {
-    pub program: Program,
-    pub stream: Stream,
-    pub options: JobOptions,
-    /// The open transaction that it belongs to.
-    pub transaction: Option<u64>,
-    /// A transaction that began by reading: it may write only if nothing was committed since.
-    pub snapshot: Option<Option<Position>>,
-    pub reply: Reply,
-}
-
-/// Work of the node itself, done between groups.
-pub(crate) type Errand = Box<dyn FnOnce(&mut Core) + Send>;
-
-pub(crate) enum Message {
-    Run(Box<Job>),
-    /// The stream of this transaction is gone.
-    Abandon(u64),
-    Errand(Errand),
-    /// An errand that can wait: no client's transaction is cut short for it.
-    Chore(Errand),
-    Close,
-}
-
-/// The inbox, with its bound.
-#[derive(Clone)]
-pub(crate) struct Inbox {
-    sender: Sender<Message>,
-    waiting: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-fn closed() -> Error {
-    Error::unavailable("CLOSING", "this node is shutting down")
-        .hint("send the write to another node")
-}
-
-impl Inbox {
-    /// Sends a program to the writer; refused with `WRITER_BUSY` if too many wait.
-    pub fn run(&self, job: Job) -> Result<()> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limit {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::retry("WRITER_BUSY", "too many writes wait already")
-                .hint("send fewer at once, or raise limits.queue"));
-        }
-        self.sender.send(Message::Run(Box::new(job))).map_err(|_| closed())
-    }
-
-    /// Gives up an open transaction.
-    pub fn abandon(&self, transaction: u64) {
-        let _ = self.sender.send(Message::Abandon(transaction));
-    }
-
-    /// Runs an errand between groups, and gives what it gave.
-    pub fn errand<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T>>> {
-        self.send(work, Message::Errand)
-    }
-
-    /// The same for work that can wait until clients' transactions are over.
-    pub fn chore<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T>>> {
-        self.send(work, Message::Chore)
-    }
-
-    fn send<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
-        message: fn(Errand) -> Message,
-    ) -> Result<oneshot::Receiver<Result<T>>> {
-        let (reply, answer) = oneshot::channel();
-        let errand = Box::new(move |core: &mut Core| {
-            let _ = reply.send(work(core));
-        });
-        self.sender.send(message(errand)).map_err(|_| closed())?;
-        Ok(answer)
-    }
-
-    pub fn close(&self) {
-        let _ = self.sender.send(Message::Close);
-    }
-}
-
-/// Starts the writer's thread.
+/// Starts the writer and its thread.
 pub(crate) fn start(core: Core) -> std::io::Result<(Inbox, JoinHandle<()>)> {
-    let (sender, receiver) = channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let limit = core.shared.options.limits.queue;
-    let inbox = Inbox { sender, waiting: waiting.clone(), limit };
-    let name = format!("syncline-writer-{}", core.shared.options.name);
+    let shared = core.shared.clone();
+    let waiting = Arc::new(Waiting::default());
+    let writer = Arc::new(Mutex::new(Some(Writer::new(core, waiting.clone()))));
+    let (inbox, receiver) = Inbox::new(writer.clone(), waiting, shared.options.limits.queue);
+    let name = format!("syncline-writer-{}", shared.options.name);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let shared = core.shared.clone();
-        let writer = Writer {
-            core,
-            receiver,
-            waiting,
-            queue: VecDeque::new(),
-            errands: VecDeque::new(),
-            chores: VecDeque::new(),
-            open: None,
-            transactions: 0,
-            worked: Instant::now(),
-            renewed: Instant::now(),
-            flushed: Instant::now(),
-        };
-        // A panic on the log's path leaves a state nobody knows: the process stops.
-        let run = std::panic::AssertUnwindSafe(|| writer.run());
-        if std::panic::catch_unwind(run).is_err() {
-            shared.stop(5, "the writer's thread panicked; a restart recovers");
-        }
+        or_stop(&shared, || serve(&writer, &receiver));
+        // Its files are closed when its thread has ended, whoever still has an inbox.
+        lock(&writer).take();
     })?;
     Ok((inbox, thread))
+}
+
+/// A panic on the log's path leaves a state that nobody knows: the process stops.
+fn or_stop(shared: &Shared, work: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+        shared.stop(5, "the writer panicked; a restart recovers");
+    }
+}
+
+/// Works off what arrives, until the end.
+fn serve(writer: &Mutex<Option<Writer>>, receiver: &Receiver<Message>) {
+    let mut rest = Rest { until: Instant::now(), spin_until: Instant::now() };
+    loop {
+        let first = match rest.next(receiver) {
+            Err(RecvTimeoutError::Disconnected) => Some(Message::Close),
+            next => next.ok(),
+        };
+        let mut writer = lock(writer);
+        let writer = writer.as_mut().expect("only this thread takes it");
+        if !writer.turn(first, receiver) {
+            return writer.end(receiver);
+        }
+        rest = writer.rest();
+    }
+}
+
+/// How long there is nothing to do, unless something arrives.
+struct Rest {
+    until: Instant,
+    spin_until: Instant,
+}
+
+impl Rest {
+    /// The next message. A client that was just answered often writes again at once: looking for that
+    /// a moment costs less than being put to sleep and woken.
+    fn next(&self, receiver: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        loop {
+            if let Ok(message) = receiver.try_recv() {
+                return Ok(message);
+            }
+            let now = Instant::now();
+            if now >= self.spin_until {
+                return receiver.recv_timeout(self.until.saturating_duration_since(now));
+            }
+            std::hint::spin_loop();
+        }
+    }
 }
 
 /// The interactive transaction that has the writer.
@@ -179,14 +98,10 @@ struct Open {
     used: Instant,
 }
 
-struct Writer {
+/// What writes a database: a group at a time, or an interactive transaction.
+pub(crate) struct Writer {
     core: Core,
-    receiver: Receiver<Message>,
-    waiting: Arc<AtomicUsize>,
-    /// What waits for the writer, in order of arrival.
-    queue: VecDeque<Job>,
-    errands: VecDeque<Errand>,
-    chores: VecDeque<Errand>,
+    intake: Intake,
     open: Option<Open>,
     transactions: u64,
     worked: Instant,
@@ -195,91 +110,80 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self) {
-        loop {
-            if !self.receive() {
-                break;
-            }
-            self.expire();
-            if self.open.is_none() {
-                self.errands.append(&mut self.chores);
-                while let Some(errand) = self.errands.pop_front() {
-                    errand(&mut self.core);
-                }
-                self.work();
-            }
-            self.keep_up();
+    fn new(core: Core, waiting: Arc<Waiting>) -> Writer {
+        let (intake, now) = (Intake::new(waiting), Instant::now());
+        let (worked, renewed, flushed) = (now, now, now);
+        Writer { core, intake, open: None, transactions: 0, worked, renewed, flushed }
+    }
+
+    /// Takes in what has arrived and works it off; false at the end.
+    fn turn(&mut self, first: Option<Message>, receiver: &Receiver<Message>) -> bool {
+        if let Some(message) = first {
+            self.intake.take(message);
         }
+        self.intake.take_all(receiver);
+        while let Some(job) = self.intake.continued.pop_front() {
+            self.continue_open(job);
+        }
+        for id in std::mem::take(&mut self.intake.abandoned) {
+            if self.open.as_ref().is_some_and(|open| open.id == id) {
+                self.abandon_open();
+            }
+        }
+        if self.intake.closing {
+            return false;
+        }
+        self.expire();
+        if self.open.is_none() {
+            for errand in self.intake.all_errands() {
+                errand(&mut self.core);
+            }
+            self.work(Some(receiver));
+        }
+        self.keep_up();
+        true
+    }
+
+    fn end(&mut self, receiver: &Receiver<Message>) {
         self.abandon_open();
         let _ = self.core.flush_now();
-        self.refuse_all(closed);
+        self.intake.take_all(receiver);
+        self.intake.refuse_all();
     }
 
     fn shared(&self) -> &Shared {
         &self.core.shared
     }
 
-    /// Takes in what has arrived, waiting for the first if there is nothing to do; false at the end.
-    fn receive(&mut self) -> bool {
-        let idle = self.open.is_some() || self.queue.is_empty();
-        if idle {
-            match self.first() {
-                Ok(message) => {
-                    if !self.take(message) {
-                        return false;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
-            }
-        }
-        while let Ok(message) = self.receiver.try_recv() {
-            if !self.take(message) {
-                return false;
-            }
-        }
-        true
+    /// Whether a program may run on its caller's thread: nobody else is there to share a sync with.
+    pub fn is_for(&self, job: &Job) -> bool {
+        // What is flushed later needs the thread to wake up in time.
+        let durable = job.options.level > Level::Memory && !self.core.unflushed;
+        durable && self.open.is_none() && self.intake.is_alone() && job.is_groupable()
     }
 
-    /// The next message. A client that was just answered often writes again at once: looking for that
-    /// a moment costs less than being put to sleep and woken.
-    fn first(&self) -> Result<Message, RecvTimeoutError> {
-        while self.worked.elapsed() < SPIN {
-            if let Ok(message) = self.receiver.try_recv() {
-                return Ok(message);
-            }
-            std::hint::spin_loop();
-        }
-        self.receiver.recv_timeout(self.patience())
-    }
-
-    fn take(&mut self, message: Message) -> bool {
-        match message {
-            Message::Run(job) if job.transaction.is_some() => self.continue_open(*job),
-            Message::Run(job) => self.queue.push_back(*job),
-            Message::Abandon(id) => {
-                if self.open.as_ref().is_some_and(|open| open.id == id) {
-                    self.abandon_open();
-                }
-            }
-            Message::Errand(errand) => self.errands.push_back(errand),
-            Message::Chore(errand) => self.chores.push_back(errand),
-            Message::Close => return false,
-        }
-        true
+    /// Runs it on its caller's thread.
+    pub fn run_for_caller(&mut self, job: Box<Job>) {
+        let shared = self.core.shared.clone();
+        or_stop(&shared, || {
+            self.intake.queue.push_back(job);
+            self.work(None);
+            self.keep_up();
+        });
     }
 
     /// How long nothing has to be done.
-    fn patience(&self) -> Duration {
-        let next = match &self.open {
+    fn rest(&self) -> Rest {
+        let until = match &self.open {
             // The lease and what is not flushed have to wait for it.
             Some(open) => {
-                let deadlines = self.queue.iter().map(|job| job.options.deadline);
+                let deadlines = self.intake.queue.iter().map(|job| job.options.deadline);
                 deadlines.fold(self.expires(open), Instant::min)
             }
-            None => self.due(),
+            None if self.intake.queue.is_empty() => self.due(),
+            None => Instant::now(),
         };
-        next.saturating_duration_since(Instant::now())
+        Rest { until, spin_until: (self.worked + SPIN).min(until) }
     }
 
     /// When the lease has to be renewed, or something flushed.
@@ -294,9 +198,9 @@ impl Writer {
 
     fn expires(&self, open: &Open) -> Instant {
         let limits = &self.shared().options.limits;
-        let idle = match self.queue.is_empty() && self.errands.is_empty() {
-            true => limits.idle_transaction,
-            false => limits.contended_idle_transaction,
+        let idle = match self.intake.is_contended() {
+            false => limits.idle_transaction,
+            true => limits.contended_idle_transaction,
         };
         (open.used + idle).min(open.began + limits.total_transaction)
     }
@@ -306,157 +210,85 @@ impl Writer {
         if self.open.as_ref().is_some_and(|open| now >= self.expires(open)) {
             self.abandon_open();
         }
-        if !self.queue.iter().any(|job| job.options.deadline <= now) {
-            return;
-        }
-        let late: VecDeque<_> = {
-            let all = std::mem::take(&mut self.queue);
-            let (late, rest): (VecDeque<_>, VecDeque<_>) =
-                all.into_iter().partition(|job| job.options.deadline <= now);
-            self.queue = rest;
-            late
-        };
-        for job in late {
-            self.answer(job.reply, Err(busy()));
-        }
-    }
-
-    fn answer(&self, reply: Reply, answer: Result<Ran>) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let _ = reply.send(answer);
-    }
-
-    fn refuse_all(&mut self, error: fn() -> Error) {
-        for job in std::mem::take(&mut self.queue) {
-            self.answer(job.reply, Err(error()));
-        }
-        while let Ok(message) = self.receiver.try_recv() {
-            if let Message::Run(job) = message {
-                self.answer(job.reply, Err(error()));
-            }
-        }
+        self.intake.refuse_late(now);
     }
 
     /// Works off what waits: groups, and whatever runs alone.
-    fn work(&mut self) {
-        if self.queue.is_empty() {
+    fn work(&mut self, receiver: Option<&Receiver<Message>>) {
+        if self.intake.queue.is_empty() {
             return;
         }
-        while self.open.is_none() && !self.queue.is_empty() {
-            let mut members = Vec::new();
-            while members.len() < GROUP && self.queue.front().is_some_and(is_groupable) {
-                members.push(self.queue.pop_front().expect("looked at"));
-            }
-            match members.is_empty() {
-                true => {
-                    let job = self.queue.pop_front().expect("not empty");
-                    self.run_alone(job);
-                }
-                false => self.run_group(members),
+        while self.open.is_none()
+            && let Some(job) = self.intake.queue.front()
+        {
+            let alone = match job.is_groupable() {
+                true => group::run(&mut self.core, &mut self.intake, receiver),
+                false => self.intake.queue.pop_front().into_iter().collect(),
+            };
+            for job in alone {
+                self.run_alone(job);
             }
         }
         self.worked = Instant::now();
     }
 
-    fn run_group(&mut self, jobs: Vec<Job>) {
-        let mut members = Vec::with_capacity(jobs.len());
-        let mut requests = HashSet::new();
-        for job in jobs {
-            if let Some(id) = &job.options.request
-                && !requests.insert(id.clone())
-            {
-                // The same write twice: the second hears what the first is answered.
-                self.queue.push_front(job);
-                continue;
-            }
-            match self.answered_before(&job) {
-                None => members.push(Member::new(job)),
-                Some(answer) => self.answer(job.reply, answer),
-            }
-        }
-        let finished = group::run(&mut self.core, members);
-        for (job, answer) in finished.answers {
-            self.answer(job.reply, answer);
-        }
-        for job in finished.alone {
-            self.run_alone(job);
-        }
-    }
-
-    /// A retry of a write that brought its id hears what the first try was answered.
-    fn answered_before(&mut self, job: &Job) -> Option<Result<Ran>> {
-        let id = job.options.request.as_ref()?;
-        let (version, response) = match self.core.store.answered(id) {
-            Ok(found) => found?,
-            Err(error) => return Some(Err(error)),
-        };
-        let ran = answers::decode(&response, job.program.steps.len()).and_then(|steps| {
-            let receipt = self.core.store.position_at(version)?;
-            let mut stream = job.stream.clone();
-            stream.receipt = receipt.or(stream.receipt);
-            Ok(Ran { outcome: Outcome { steps, receipt }, stream, transaction: None })
-        });
-        Some(ran)
-    }
-
     /// Runs a program alone; if it leaves a transaction open, the transaction keeps the writer.
-    fn run_alone(&mut self, job: Job) {
+    fn run_alone(&mut self, job: Box<Job>) {
         if self.open.is_some() {
-            self.queue.push_back(job);
-            return;
+            return self.intake.queue.push_back(job);
         }
-        if let Some(answer) = self.answered_before(&job) {
-            return self.answer(job.reply, answer);
+        if let Some(answer) = answers::answered_before(&self.core, &job) {
+            return self.intake.answer(job, answer);
         }
         if let Some(snapshot) = job.snapshot
             && snapshot.is_some_and(|seen| seen.chain != self.core.store.position().chain)
         {
-            return self.answer(job.reply, Err(stale_snapshot()));
+            return self.intake.answer(job, Err(stale_snapshot()));
         }
         self.run_in(job, None);
     }
 
     /// Goes on with the open transaction.
-    fn continue_open(&mut self, job: Job) {
+    fn continue_open(&mut self, job: Box<Job>) {
         match self.open.take() {
             Some(open) if Some(open.id) == job.transaction => self.run_in(job, Some(open)),
             other => {
                 self.open = other;
-                self.answer(job.reply, Err(transaction_gone()));
+                self.intake.answer(job, Err(transaction_gone()));
             }
         }
     }
 
-    fn run_in(&mut self, job: Job, open: Option<Open>) {
-        let Job { program, mut stream, options, reply, .. } = job;
+    fn run_in(&mut self, mut job: Box<Job>, open: Option<Open>) {
         let (id, began, level) = match &open {
             Some(open) => (open.id, open.began, open.level),
             None => {
                 self.transactions += 1;
-                (self.transactions, Instant::now(), options.level)
+                (self.transactions, Instant::now(), job.options.level)
             }
         };
         let mut transaction = open.map(|open| open.transaction);
         let mut runner = Runner {
             core: &mut self.core,
-            stream: &mut stream,
+            stream: &mut job.stream,
             transaction: &mut transaction,
             mode: Mode::Alone,
             level,
-            request: options.request.as_ref(),
+            request: job.options.request.as_ref(),
             receipt: None,
             units: 0,
             answers: Answers::default(),
         };
-        let ran = runner.program(&program);
+        let ran = runner.program(&job.program);
         let receipt = runner.receipt;
         if transaction.is_none() {
             self.back_to_ordinary();
         }
         let answer = match ran {
             Ok(steps) => {
-                let outcome = Outcome { steps, receipt };
-                Ok(Ran { outcome, stream, transaction: transaction.is_some().then_some(id) })
+                let stream = std::mem::take(&mut job.stream);
+                let transaction = transaction.is_some().then_some(id);
+                Ok(Ran { outcome: Outcome { steps, receipt }, stream, transaction })
             }
             Err(interrupt) => {
                 transaction = None;
@@ -470,7 +302,7 @@ impl Writer {
             began,
             used: Instant::now(),
         });
-        self.answer(reply, answer);
+        self.intake.answer(job, answer);
     }
 
     fn back_to_ordinary(&mut self) {
@@ -522,11 +354,6 @@ impl Writer {
     }
 }
 
-fn busy() -> Error {
-    Error::retry("SQLITE_BUSY", "the writer was busy for the whole time this write could wait")
-        .hint("try again; keep transactions short, or raise limits.busy_timeout")
-}
-
 fn stale_snapshot() -> Error {
     Error::new(
         Kind::Conflict,
@@ -544,23 +371,4 @@ fn transaction_gone() -> Error {
         "the transaction was idle for too long and was rolled back",
     )
     .hint("begin it again; keep transactions short")
-}
-
-/// Whether a program may run beside others: it is over when it is over, and its stream is ordinary.
-fn is_groupable(job: &Job) -> bool {
-    if job.snapshot.is_some() || !job.stream.is_ordinary() {
-        return false;
-    }
-    let mut opens = false;
-    let mut ends = false;
-    for step in &job.program.steps {
-        match text::control(&step.statement.sql) {
-            Some(Control::Begin(_) | Control::Savepoint(_)) => opens = true,
-            Some(Control::Commit | Control::Rollback | Control::Release(_)) => ends = true,
-            Some(Control::RollbackTo(_)) => {}
-            None if text::pragma(&step.statement.sql).is_some() => return false,
-            None => {}
-        }
-    }
-    !opens || ends
 }

@@ -133,7 +133,8 @@ impl Author {
 
     /// One group, each statement a commit.
     fn group(&mut self, sql: &[&str]) {
-        let budget = Budget { deadline: None, rows: 10_000, bytes: 1 << 20 };
+        let budget =
+            Budget { began: std::time::Instant::now(), time: None, rows: 10_000, bytes: 1 << 20 };
         self.store.begin().unwrap();
         for sql in sql {
             self.clock += 1;

@@ -1,10 +1,16 @@
 //! Checkpoints: bringing the write-ahead log into the main file, in two steps.
+//!
+//! The log is begun again in place, not cut off: a sync of bytes that have their place on the disk
+//! already has no file system's metadata to write.
 
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_void};
 use std::path::Path;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use super::SqliteStore;
 use super::codes::from_rusqlite;
@@ -15,6 +21,35 @@ use crate::store::disk::Disk;
 
 /// How long the last step waits for readers of old snapshots: commits wait with it.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How far the write-ahead log has grown, as SQLite tells after each commit.
+#[derive(Debug, Default)]
+pub(crate) struct LogLength {
+    pages: Cell<u64>,
+}
+
+unsafe extern "C" fn on_commit(
+    context: *mut c_void,
+    _: *mut ffi::sqlite3,
+    _: *const c_char,
+    pages: c_int,
+) -> c_int {
+    // SAFETY: the context is the boxed LogLength of this connection.
+    let length = unsafe { &*context.cast::<LogLength>() };
+    length.pages.set(u64::try_from(pages).unwrap_or(0));
+    ffi::SQLITE_OK
+}
+
+impl LogLength {
+    /// Hooks it to a connection; it must be kept as long as the connection is open.
+    pub fn install(db: Db) -> Box<LogLength> {
+        let length = Box::new(LogLength::default());
+        let context = ptr::from_ref(length.as_ref()).cast_mut().cast();
+        // SAFETY: the box does not move, and its owner drops it after closing the connection.
+        unsafe { ffi::sqlite3_wal_hook(db.0, Some(on_commit), context) };
+        length
+    }
+}
 
 /// The first step: everything up to a snapshot, beside the writer.
 pub(crate) struct Checkpointer {
@@ -47,14 +82,24 @@ impl Checkpointer {
 }
 
 impl SqliteStore {
+    /// How many pages the log holds.
+    pub(crate) fn log_pages(&self) -> u64 {
+        self.log_length.pages.get()
+    }
+
     /// The last step, between two groups: the rest of the log, and the log starts over (unless readers
-    /// hold it back: then it goes on growing until the next time). Whether all of it is in the main file,
-    /// and that synced.
-    pub(crate) fn checkpoint_rest(&mut self) -> Result<bool> {
+    /// hold it back: then it goes on growing until the next time), in place or, if it is to `shrink`,
+    /// from nothing. Whether all of it is in the main file, and that synced.
+    pub(crate) fn checkpoint_rest(&mut self, shrink: bool) -> Result<bool> {
         self.connection.busy_timeout(PATIENCE).map_err(from_rusqlite)?;
+        let mode = if shrink { "TRUNCATE" } else { "RESTART" };
         let mut complete = false;
-        let done = self.db.query("PRAGMA wal_checkpoint(TRUNCATE)", &[], |row| {
+        let log_length = &self.log_length;
+        let done = self.db.query(&format!("PRAGMA wal_checkpoint({mode})"), &[], |row| {
             complete = row.i64(1) == row.i64(2);
+            if complete && row.i64(0) == 0 {
+                log_length.pages.set(0);
+            }
             Ok(())
         });
         self.connection.busy_timeout(connection::BUSY).map_err(from_rusqlite)?;

@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::ffi;
 
@@ -24,8 +25,10 @@ const STEPS: c_int = 4000;
 /// What one statement may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    /// When it must be done.
-    pub deadline: Option<Instant>,
+    /// When it begins.
+    pub began: Instant,
+    /// How long it may run; none for as long as it likes.
+    pub time: Option<Duration>,
     /// Rows it may return.
     pub rows: usize,
     /// Bytes it may return.
@@ -101,12 +104,11 @@ impl Client {
     /// The statement, prepared before or now.
     pub fn prepared(&mut self, sql: &Arc<str>) -> Result<&mut Prepared> {
         self.uses += 1;
-        if !self.statements.contains_key(sql) {
-            let prepared = self.prepare(sql)?;
-            self.make_room();
-            self.statements.insert(sql.clone(), prepared);
-        }
-        let prepared = self.statements.get_mut(sql).expect("just put in");
+        self.make_room();
+        let prepared = match self.statements.entry(sql.clone()) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(place) => place.insert(prepare(self.db, &self.guard, sql)?),
+        };
         prepared.used = self.uses;
         Ok(prepared)
     }
@@ -120,40 +122,12 @@ impl Client {
     }
 
     fn make_room(&mut self) {
-        if self.statements.len() >= KEPT {
+        if self.statements.len() > KEPT {
             let mut uses: Vec<u64> = self.statements.values().map(|p| p.used).collect();
             uses.sort_unstable();
             let middle = uses[uses.len() / 2];
             self.statements.retain(|_, p| p.used > middle);
         }
-    }
-
-    fn prepare(&self, sql: &str) -> Result<Prepared> {
-        if text::begins_with(sql, &["VACUUM"]) {
-            return Err(Error::new(Kind::Forbidden, "BLOCKED", "VACUUM is not open to clients")
-                .hint("it renumbers the rows of tables without a key; back up and restore to shrink a file"));
-        }
-        let visible = text::hide_internals(sql);
-        let db = self.db;
-        let ((stmt, tail), facts) = self.guard.check(|| {
-            Stmt::prepare(db, &visible, true).map_err(|error| match error.code() {
-                "SQLITE_ERROR" => {
-                    Error::invalid("SQL_PARSE_ERROR", error.message()).with_extended("SQLITE_ERROR")
-                }
-                _ => error,
-            })
-        })?;
-        let Some(stmt) = stmt else {
-            return Err(Error::invalid("SQL_NO_STATEMENT", "the SQL holds no statement"));
-        };
-        if !text::split(&visible[tail..]).is_empty() {
-            return Err(Error::invalid(
-                "SQL_MANY_STATEMENTS",
-                "the SQL holds more than one statement",
-            )
-            .hint("send one at a time, a batch, or a sequence"));
-        }
-        Ok(Prepared { readonly: stmt.is_readonly(), stmt, facts, used: 0 })
     }
 
     /// Runs a query and hands over each row as it comes.
@@ -216,10 +190,9 @@ impl Client {
     ) -> Result<StatementResult> {
         let (db, guard) = (self.db, self.guard.clone());
         let prepared = self.prepared(&statement.sql)?;
-        let started = Instant::now();
         let total = db.total_changes();
         guard.enter();
-        deadline.set(budget.deadline);
+        deadline.set(budget.time.map(|time| budget.began + time));
         let ran = bind(&mut prepared.stmt, &statement.arguments)
             .and_then(|()| collect(&mut prepared.stmt, statement.want_rows, budget));
         deadline.set(None);
@@ -235,9 +208,34 @@ impl Client {
             rows,
             affected,
             last_insert_rowid: prepared.facts.inserts.then(|| db.last_insert_rowid()),
-            duration: started.elapsed(),
+            duration: budget.began.elapsed(),
         })
     }
+}
+
+fn prepare(db: Db, guard: &Guard, sql: &str) -> Result<Prepared> {
+    if text::begins_with(sql, &["VACUUM"]) {
+        return Err(Error::new(Kind::Forbidden, "BLOCKED", "VACUUM is not open to clients").hint(
+            "it renumbers the rows of tables without a key; back up and restore to shrink a file",
+        ));
+    }
+    let visible = text::hide_internals(sql);
+    let ((stmt, tail), facts) = guard.check(|| {
+        Stmt::prepare(db, &visible, true).map_err(|error| match error.code() {
+            "SQLITE_ERROR" => {
+                Error::invalid("SQL_PARSE_ERROR", error.message()).with_extended("SQLITE_ERROR")
+            }
+            _ => error,
+        })
+    })?;
+    let Some(stmt) = stmt else {
+        return Err(Error::invalid("SQL_NO_STATEMENT", "the SQL holds no statement"));
+    };
+    if !text::split(&visible[tail..]).is_empty() {
+        return Err(Error::invalid("SQL_MANY_STATEMENTS", "the SQL holds more than one statement")
+            .hint("send one at a time, a batch, or a sequence"));
+    }
+    Ok(Prepared { readonly: stmt.is_readonly(), stmt, facts, used: 0 })
 }
 
 fn columns(stmt: &Stmt) -> Vec<ResultColumn> {

@@ -17,9 +17,7 @@ use super::raw::Db;
 use super::schema::Schema;
 use super::sequences::Sequences;
 use super::state::{self, int};
-use crate::change::{
-    Captured, Commit, DeclaredTable, Position, RequestId, Tag, Timestamp, ValueRef,
-};
+use crate::change::{Commit, DeclaredTable, Header, Position, RequestId, Tag, Timestamp, ValueRef};
 use crate::error::{Error, Result};
 
 /// The open transaction.
@@ -286,8 +284,9 @@ impl SqliteStore {
         let head = self.group.as_ref().expect("a group is open").head;
         let version = head.version.next();
         if let Some(body) = self.capture.spool.whole() {
-            let captured = Captured { at, body: body.to_vec(), digest };
-            return Ok(captured.order(&reign, version, head.chain));
+            let (epoch, tag) = (reign.epoch, reign.tag);
+            let header = Header { previous: head.chain, epoch, tag, version, at, digest };
+            return Ok(Commit::seal(header, body));
         }
         self.seal_parts(at, digest, reign, head)
     }

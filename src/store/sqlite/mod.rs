@@ -65,7 +65,7 @@ pub use statement::{Arguments, Description, ResultColumn, Statement, StatementRe
 
 pub use client::Row;
 
-pub(crate) use checkpoint::Checkpointer;
+pub(crate) use checkpoint::{Checkpointer, LogLength};
 pub(crate) use client::{Budget, Client, Deadline};
 pub(crate) use connection::Reader;
 pub(crate) use functions::Context;
@@ -134,6 +134,7 @@ pub struct SqliteStore {
     connection: Connection,
     capture: Box<Capture>,
     pub(crate) deadline: Box<Deadline>,
+    log_length: Box<LogLength>,
     pub(crate) context: Context,
     schema: Schema,
     ledger: Ledger,
@@ -171,6 +172,7 @@ impl SqliteStore {
             client,
             capture: Capture::install(db, commit_limit),
             deadline: Deadline::install(db),
+            log_length: LogLength::install(db),
             context,
             db,
             connection,

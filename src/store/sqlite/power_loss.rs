@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::raw::Db;
-use super::tests::{BUDGET, assert_same, dump, empty, holder, integrity};
+use super::tests::{assert_same, budget, dump, empty, holder, integrity};
 use super::{Failed, SqliteStore, Statement, Sync, connection};
 use crate::change::{Commit, Lineage, Position, Tag, Timestamp, Version};
 use crate::error::Result;
@@ -142,7 +142,7 @@ impl Writer<'_> {
     /// One unit; it is undone by its client once in a while.
     fn unit(&mut self, sql: &str) -> Result<()> {
         self.store.begin_unit(true)?;
-        match self.store.run(&Statement::new(sql, []), &BUDGET) {
+        match self.store.run(&Statement::new(sql, []), &budget()) {
             Ok(_) => {}
             Err(Failed::Statement(e) | Failed::Unit(e) | Failed::Transaction(e)) => return Err(e),
         }

@@ -13,7 +13,9 @@ use crate::change::{Lineage, Position, Tag, Timestamp, Value, Version};
 use crate::store::vfs::MemoryDisk;
 use crate::store::{Holder, Source, Store};
 
-pub(super) const BUDGET: Budget = Budget { deadline: None, rows: 100_000, bytes: 10 << 20 };
+pub(super) fn budget() -> Budget {
+    Budget { began: std::time::Instant::now(), time: None, rows: 100_000, bytes: 10 << 20 }
+}
 
 pub(super) fn holder() -> Holder {
     Holder {
@@ -54,7 +56,7 @@ pub(super) fn transaction(store: &mut SqliteStore, sql: &[&str]) -> Result<(), S
     store.begin_unit(true).unwrap();
     let mut failed = Ok(());
     for sql in sql {
-        match store.run(&Statement::new(*sql, []), &BUDGET) {
+        match store.run(&Statement::new(*sql, []), &budget()) {
             Ok(_) => {}
             Err(Failed::Statement(error)) => failed = Err(error.extended().to_owned()),
             Err(Failed::Unit(error)) => {

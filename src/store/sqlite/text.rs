@@ -171,8 +171,15 @@ pub(crate) fn control(sql: &str) -> Option<Control> {
     None
 }
 
-/// Whether the first word is one of these.
+/// Whether the first word is one of these (in upper case).
 pub(crate) fn begins_with(sql: &str, words: &[&str]) -> bool {
+    // Every statement is asked about more than once: one byte tells for most.
+    let initial = sql.trim_ascii_start().bytes().next().filter(u8::is_ascii_alphabetic);
+    if let Some(initial) = initial
+        && !words.iter().any(|word| word.as_bytes()[0] == initial.to_ascii_uppercase())
+    {
+        return false;
+    }
     let first = tokens(sql).find(|t| t.text != ";");
     first.is_some_and(|first| words.iter().any(|word| first.is(word)))
 }
@@ -184,6 +191,9 @@ pub(crate) fn is_empty(sql: &str) -> bool {
 
 /// `PRAGMA name` or `PRAGMA name = value` (or `(value)`), in lower case; none for other statements.
 pub(crate) fn pragma(sql: &str) -> Option<(String, Option<String>)> {
+    if !begins_with(sql, &["PRAGMA"]) {
+        return None;
+    }
     let mut words = tokens(sql).take_while(|t| t.text != ";");
     if !words.next()?.is("PRAGMA") {
         return None;

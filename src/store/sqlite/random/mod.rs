@@ -20,7 +20,7 @@ mod steps;
 mod tables;
 mod values;
 
-use super::tests::{BUDGET, assert_replicates, assert_same, dump, empty, holder, integrity};
+use super::tests::{assert_replicates, assert_same, budget, dump, empty, holder, integrity};
 use super::{Failed, Point, SqliteStore, Statement, Sync};
 use crate::change::{Commit, Tag, Timestamp, Version};
 use crate::store::vfs::MemoryDisk;
@@ -98,7 +98,7 @@ impl Life {
 
     /// Runs one statement; gives how it failed.
     fn run(&mut self, sql: &str) -> Result<(), Failed> {
-        let ran = self.store.run(&Statement::new(sql, []), &BUDGET).map(|_| ());
+        let ran = self.store.run(&Statement::new(sql, []), &budget()).map(|_| ());
         self.note(match &ran {
             Ok(()) => format!("{sql};"),
             Err(Failed::Statement(e)) => format!("{sql}; -- {}", e.message()),

@@ -9,7 +9,7 @@ use crate::store::{Source, Store};
 fn ask(store: &mut SqliteStore, sql: &str) -> Result<StatementResult, String> {
     store.begin().unwrap();
     store.begin_unit(true).unwrap();
-    let ran = store.run(&Statement::new(sql, []), &super::BUDGET);
+    let ran = store.run(&Statement::new(sql, []), &super::budget());
     store.rollback_unit().unwrap();
     store.rollback().unwrap();
     ran.map_err(|failed| match failed {
@@ -137,9 +137,9 @@ fn transaction_control_never_reaches_sqlite_as_a_statement() {
     refused(&mut store, &all);
     store.begin().unwrap();
     store.begin_unit(true).unwrap();
-    let commit = store.run(&Statement::new("\u{feff};/*;*/COMMIT", []), &super::BUDGET);
+    let commit = store.run(&Statement::new("\u{feff};/*;*/COMMIT", []), &super::budget());
     assert!(matches!(commit, Err(Failed::Statement(_))));
-    store.run(&Statement::new("INSERT INTO t VALUES (1)", []), &super::BUDGET).unwrap();
+    store.run(&Statement::new("INSERT INTO t VALUES (1)", []), &super::budget()).unwrap();
     store.commit_unit(Timestamp(1), None).unwrap();
     store.commit().unwrap();
     assert_eq!(rows(&store, "SELECT * FROM t").len(), 1);

@@ -181,7 +181,10 @@ fn a_unit_that_cannot_be_sealed_leaves_the_others() {
         ("INSERT INTO t VALUES (3)", false),
     ] {
         store.begin_unit(true).unwrap();
-        store.run(&Statement::new(sql, []), &super::BUDGET).map_err(|f| format!("{f:?}")).unwrap();
+        store
+            .run(&Statement::new(sql, []), &super::budget())
+            .map_err(|f| format!("{f:?}"))
+            .unwrap();
         let sealed = store.commit_unit(Timestamp(1), None);
         assert_eq!(sealed.is_err(), fails);
         if fails {
@@ -219,7 +222,7 @@ fn a_failed_change_of_case_leaves_the_unit_alone() {
     store.begin().unwrap();
     store.begin_unit(true).unwrap();
     let sql = "UPDATE t SET k = upper(k), u = 5";
-    let failed = store.run(&Statement::new(sql, []), &super::BUDGET);
+    let failed = store.run(&Statement::new(sql, []), &super::budget());
     assert!(matches!(failed, Err(Failed::Statement(_))), "{failed:?}");
     store.commit_unit(Timestamp(1), None).unwrap();
     store.commit().unwrap();
@@ -233,7 +236,10 @@ fn the_time_of_the_last_commit_survives() {
     for (i, sql) in ["CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"].iter().enumerate() {
         store.begin().unwrap();
         store.begin_unit(true).unwrap();
-        store.run(&Statement::new(*sql, []), &super::BUDGET).map_err(|f| format!("{f:?}")).unwrap();
+        store
+            .run(&Statement::new(*sql, []), &super::budget())
+            .map_err(|f| format!("{f:?}"))
+            .unwrap();
         store.commit_unit(Timestamp(10 + i as u64), None).unwrap();
         store.commit().unwrap();
     }
@@ -327,10 +333,10 @@ fn a_drop_that_counts_broken_keys_below_zero_fails_alone() {
     store.db().execute_batch("PRAGMA foreign_keys = ON").unwrap();
     store.begin().unwrap();
     store.begin_unit(true).unwrap();
-    store.run(&Statement::new("INSERT INTO other VALUES (1)", []), &super::BUDGET).unwrap();
+    store.run(&Statement::new("INSERT INTO other VALUES (1)", []), &super::budget()).unwrap();
     store.commit_unit(Timestamp(1), None).unwrap();
     store.begin_unit(true).unwrap();
-    let dropped = store.run(&Statement::new("DROP TABLE orphan", []), &super::BUDGET);
+    let dropped = store.run(&Statement::new("DROP TABLE orphan", []), &super::budget());
     assert!(matches!(dropped, Err(Failed::Unit(_))), "{dropped:?}");
     store.rollback_unit().unwrap();
     store.commit().unwrap();
