@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::pair::{Pair, rows_of, wait_for};
 use support::*;
 use syncline::change::{Position, Value};
-use syncline::engine::{Database, DatabaseOptions, FullMode, State, WorkingCopy};
+use syncline::engine::{Database, DatabaseOptions, FullMode, OnRestore, State, WorkingCopy};
 use syncline::store::disk::{Disk, FileId, NativeDisk};
 
 const BOTH: [WorkingCopy; 2] = [WorkingCopy::Memory, WorkingCopy::Disk];
@@ -220,6 +220,35 @@ fn a_reader_of_a_busy_writer_is_recounted_all_the_same() {
     let fresh = select(&mut pair.reader.session(), "SELECT v FROM t WHERE id = 1");
     assert_eq!(fresh, [Value::Text("v1".into())]);
     pair.close();
+}
+
+/// A reader that looks into a database without a log makes one. If the main file is replaced then, that
+/// log lies beside another file; once the writer has opened it, both belong together.
+#[test]
+fn a_reader_goes_on_with_a_replaced_file_once_its_writer_has_it() {
+    let pair = Pair::with(WorkingCopy::Memory, |options| DatabaseOptions {
+        on_restore: OnRestore::Adopt,
+        ..options
+    });
+    let file = |suffix| pair.dir.path().join(format!("real/main.db{suffix}"));
+    pair.insert(1);
+    pair.back_up(&file("-backup"));
+    pair.insert(2);
+    assert_equal(&pair.writer, &pair.reader);
+    pair.writer.close();
+    std::fs::remove_file(file("-wal")).unwrap();
+    eventually("the reader made a log", || {
+        pair.reader.wake();
+        file("-wal").exists()
+    });
+    std::fs::rename(file("-backup"), file("")).unwrap();
+    let note = wait_for(&pair.reader, State::Stale).note;
+    assert!(note.contains("BACKING_REPLACED"), "{note}");
+    let writer = Database::open(pair.writer.options().clone()).unwrap();
+    assert_equal(&writer, &pair.reader);
+    assert_eq!((rows_of(&pair.reader), pair.reader.status().held), (1, 1));
+    pair.reader.close();
+    writer.close();
 }
 
 /// The log is kept for readers, but not at any price. One that stayed away longer is given up, and

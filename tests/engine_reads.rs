@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -164,13 +163,7 @@ fn a_read_after_an_undone_receipt_is_told_so() {
     pair.insert(1);
     let (file, backup) =
         (pair.dir.path().join("real/main.db"), pair.dir.path().join("real/backup.db"));
-    let copy = |from: &Path, to: &Path| {
-        let (from, mut to) =
-            (rusqlite::Connection::open(from).unwrap(), rusqlite::Connection::open(to).unwrap());
-        let backup = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
-        backup.run_to_completion(1_000, Duration::ZERO, None).unwrap();
-    };
-    copy(&file, &backup);
+    pair.back_up(&backup);
     let undone = [pair.insert(2), pair.insert(3)];
     assert_equal(&pair.writer, &pair.reader);
     pair.writer.close();

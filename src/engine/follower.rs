@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::mark::remove_database;
+use super::mark::{self, remove_database};
 use super::options::{FullMode, WorkingCopy};
 use super::shared::{Shared, lock};
 use super::status::State;
@@ -239,7 +239,9 @@ impl Follower {
         if !current {
             let options = &self.shared.options;
             self.source = None;
-            let opened = SqliteSource::open(options.disk.clone(), &options.backing, self.files)?;
+            let settled = mark::is_settled(options.disk.as_ref(), &options.backing);
+            let before = self.files.filter(|_| !settled);
+            let opened = SqliteSource::open(options.disk.clone(), &options.backing, before)?;
             self.files = Some(opened.files());
             self.source = Some(opened);
         }

@@ -118,6 +118,14 @@ pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<
     write(disk, &path, mark)
 }
 
+/// Whether the last writer left its mark for the main file that lies there now: then it has opened it, and
+/// decided what to do about whatever lay beside it.
+pub(crate) fn is_settled(disk: &dyn Disk, file: &Path) -> bool {
+    let there = disk.identity(file).ok().flatten().map(|id| (id.device, id.object));
+    let mark = read(disk, &path_beside(file)).ok().flatten();
+    there.is_some() && there == mark.map(|mark| mark.file)
+}
+
 fn hash(page: &[u8]) -> String {
     format!("{:032x}", xxh3_128(page))
 }

@@ -63,6 +63,14 @@ impl Pair {
         std::fs::remove_file(link(self.dir.path())).unwrap();
     }
 
+    /// Copies the backing file as it is now, as SQLite's own backup does it.
+    pub fn back_up(&self, to: &Path) {
+        let from = rusqlite::Connection::open(self.dir.path().join("real/main.db")).unwrap();
+        let mut to = rusqlite::Connection::open(to).unwrap();
+        let backup = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+        backup.run_to_completion(1_000, std::time::Duration::ZERO, None).unwrap();
+    }
+
     /// Closes both.
     pub fn close(self) {
         self.reader.close();
