@@ -234,8 +234,14 @@ fn copy_pages(from: &Path, to: &Path) {
 /// Waits until the node answers operators; the exit code of its status.
 fn wait_healthy(node: &mut Node) -> i32 {
     let url = admin(node);
-    wait_until("the node answers", || syncline(&["health", &url]).status.code() == Some(0));
-    syncline(&["status", &url]).status.code().unwrap()
+    let mut code = None;
+    wait_until("the node has opened its databases", || {
+        let status = syncline(&["status", &url]);
+        code = status.status.code();
+        // Nobody listens, or what is there says that it is not ready.
+        code != Some(2) && !texts(&status).1.contains("NOT_READY")
+    });
+    code.unwrap()
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -333,4 +339,41 @@ fn free_ports(range: u16) -> u16 {
     let all = |port: &u16| (*port..port + 3).chain(port + 10..port + 13).all(free);
     let start = 20_000 + range * 4_000 + (std::process::id() % 100) as u16 * 20;
     (start..start + 2_000).step_by(20).find(all).expect("six free ports")
+}
+
+/// A large copy in memory loads for minutes; whoever watches the process must not take it for dead. Here
+/// the node's id comes from a pipe, and nobody has written into it yet.
+#[test]
+fn a_node_answers_while_its_databases_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let backing = dir.path().join("main.db");
+    let mut node =
+        Node::new(dir.path(), "slow", &format!("backing = \"sqlite:{}\"\n", backing.display()));
+    let pipe = node.folder().join("node-id");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: the path is NUL-terminated.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    node.start();
+    for address in [node.listen, node.admin] {
+        let get = |path: &str| cluster::request(address, "GET", path, "");
+        wait_until("it answers", || get("/health").is_ok());
+        let (status, health) = get("/health").unwrap();
+        assert_eq!(status, 200);
+        assert!(health.contains("\"ready\":false") && health.contains("opening"), "{health}");
+        assert_eq!(get("/ready").unwrap().0, 503);
+        assert_eq!(get("/version").unwrap().0, 200);
+        for path in ["/v1/databases/main/position", "/v1/status", "/metrics", "/nothing"] {
+            let (status, body) = get(path).unwrap();
+            assert!(status == 503 && body.contains("NOT_READY"), "{path}: {status} {body}");
+        }
+    }
+    let write = cluster::execute(node.listen, "CREATE TABLE t(a)", &[]).unwrap_err();
+    assert!(write.starts_with("503") && write.contains("\"retry\":\"yes\""), "{write}");
+    assert_eq!(ok(&["health", &url(&node)]), "ok\n");
+    // One that stays connected is not left behind with a server that never has a database.
+    let begun = std::net::TcpStream::connect(node.listen).unwrap();
+    std::fs::write(&pipe, "00112233").unwrap();
+    node.wait_ready();
+    cluster::execute(node.listen, "CREATE TABLE t(a)", &[]).unwrap();
+    drop(begun);
 }

@@ -22,11 +22,31 @@ pub(super) async fn answer(node: &Node, head: &Parts) -> Answer {
     match head.uri.path().trim_matches('/') {
         "health" => Ok(reply::json(StatusCode::OK, &json!({"status": "ok"}))),
         "ready" => ready(node, &head.uri).await,
-        _ => Ok(reply::json(
-            StatusCode::OK,
-            &json!({"name": "syncline", "version": env!("CARGO_PKG_VERSION")}),
-        )),
+        _ => version(),
     }
+}
+
+const OPENING: &str = "this node is still opening its databases";
+
+/// What a node answers before it has databases: that it lives, and that it is not ready.
+pub(super) fn while_opening(head: &Parts) -> Answer {
+    let not_ready = json!({"ready": false, "reasons": [OPENING]});
+    match head.uri.path().trim_matches('/') {
+        "health" => {
+            only(head, Method::GET)?;
+            let alive = json!({"status": "ok", "ready": false, "reasons": [OPENING]});
+            Ok(reply::json(StatusCode::OK, &alive))
+        }
+        "ready" => Ok(reply::json(StatusCode::SERVICE_UNAVAILABLE, &not_ready)),
+        "version" => version(),
+        _ => Err(Error::unavailable("NOT_READY", OPENING)
+            .hint("try again in a moment; GET /ready says when")),
+    }
+}
+
+fn version() -> Answer {
+    let version = json!({"name": "syncline", "version": env!("CARGO_PKG_VERSION")});
+    Ok(reply::json(StatusCode::OK, &version))
 }
 
 /// 200 if every database may be used as asked, else 503 with the reasons.

@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub databases: HashMap<String, Database>,
     /// The one at the root.
     pub default: Option<Database>,
+    /// Its databases are being opened: there are none yet.
+    pub opening: bool,
     /// Limits on HTTP.
     pub limits: HttpLimits,
     /// Who is let in.
@@ -75,6 +77,7 @@ impl Node {
             advertise: server.advertise.trim_end_matches('/').to_owned(),
             databases: server.databases,
             default,
+            opening: server.opening,
             connections: Connections::new(server.limits.connections.min(connections_that_fit())),
             buffers: Arc::new(Semaphore::new(server.limits.buffers >> 10)),
             streams: Arc::new(Streams::new(server.limits.streams, server.limits.stream_idle)),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use hyper::StatusCode;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde_json::json;
 
 use crate::error::{Error, Kind};
@@ -88,7 +88,11 @@ pub(super) fn error_body(error: &Error) -> serde_json::Value {
 
 /// An error as an answer.
 pub(super) fn error(error: &Error) -> Response {
-    json(status(error), &error_body(error))
+    let mut response = json(status(error), &error_body(error));
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE && error.code() == "NOT_READY" {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// The HTTP status of an error: by its code where the protocol has a status of its own for it, else

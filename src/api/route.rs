@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderValue, ORIGIN, UPGRADE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN, UPGRADE, VARY,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
@@ -45,6 +45,9 @@ pub(super) async fn answer(
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = caught(handle(node, door, connection.local, request)).await;
     response.headers_mut().insert(NODE, node.name.clone());
+    if node.opening {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(origin) = origin.filter(|origin| node.guard.listed(origin)) {
         allow_origin(&mut response, origin);
     }
@@ -92,6 +95,7 @@ async fn handle(
         return Ok(reply::full(StatusCode::NO_CONTENT, "text/plain", ""));
     }
     match door {
+        _ if node.opening => health::while_opening(&call.head),
         Door::Clients => for_clients(node, call).await,
         Door::Operators => for_operators(node, call).await,
     }

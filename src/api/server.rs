@@ -86,6 +86,7 @@ pub struct Server {
     pub(super) limits: HttpLimits,
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
+    pub(super) opening: bool,
 }
 
 impl Server {
@@ -99,7 +100,15 @@ impl Server {
             limits: HttpLimits::default(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            opening: false,
         }
+    }
+
+    /// Only says that the node lives and that its databases are being opened: for the time before
+    /// there is anything to serve. Each answer ends its connection, so that nobody stays with it.
+    pub fn opening(mut self) -> Self {
+        self.opening = true;
+        self
     }
 
     /// Serves `database` under its name.

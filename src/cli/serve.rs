@@ -7,22 +7,25 @@
 //! ```
 //!
 //! It listens before it opens: the lease names the address, and a port that is taken is found
-//! before a database is touched.
+//! before a database is touched. A large copy in memory takes its time to load: until all databases
+//! are open, a server that has none answers who asks whether the process lives.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::arguments::{LogFormat, Serve};
 use super::configure;
 use super::exit::{Exit, Failure, Outcome};
-use crate::api::{Server, record_metrics};
+use crate::api::{HttpLimits, Server, record_metrics};
 use crate::config::{Address, Config, Flag};
 use crate::engine::Database;
 
 /// A node that must stop answers that long with the reason: who wrote meanwhile is told, not cut off.
+/// A server that has nothing to serve yet gives no longer to whoever is slow.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a node until it is told to end, or must.
@@ -70,7 +73,9 @@ async fn node(config: &Config, arguments: &Serve) -> Outcome {
         Some(url) => url.clone(),
         None => format!("http://{}", listen.local_addr()?),
     };
+    let opening = Opening::answers(config, &advertise, (&listen, &admin))?;
     let databases = open(config, &advertise, arguments.take_over).await?;
+    opening.ends().await;
     let outcome = serve(config, &advertise, (listen, admin), &databases, arguments).await;
     tokio::task::spawn_blocking(move || databases.iter().for_each(Database::close))
         .await
@@ -88,6 +93,48 @@ async fn bind(address: &Address, flag: &str) -> Result<TcpListener, Failure> {
             &format!("choose another address with {flag}"),
         )
     })
+}
+
+/// Answers while the databases are opened, on the listeners that serve them later.
+struct Opening {
+    end: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<crate::error::Result<()>>,
+}
+
+impl Opening {
+    fn answers(
+        config: &Config,
+        advertise: &str,
+        (listen, admin): (&TcpListener, &TcpListener),
+    ) -> Result<Opening, Failure> {
+        // Whoever sends slowly must not keep the databases waiting.
+        let limits = HttpLimits { drain: LAST_WORDS, ..config.limits.http.clone() };
+        let server = server(config, advertise).limits(limits).opening();
+        let (listen, admin) = (same(listen)?, same(admin)?);
+        let (end, asked) = oneshot::channel::<()>();
+        let served = tokio::spawn(server.serve(listen, Some(admin), async { drop(asked.await) }));
+        Ok(Opening { end, served })
+    }
+
+    async fn ends(self) {
+        drop(self.end);
+        let _ = self.served.await;
+    }
+}
+
+/// Another handle to a listener: connections wait for whoever accepts them first.
+fn same(listener: &TcpListener) -> std::io::Result<TcpListener> {
+    use std::os::fd::AsFd;
+    let handle = listener.as_fd().try_clone_to_owned()?;
+    TcpListener::from_std(std::net::TcpListener::from(handle))
+}
+
+/// The server as it is configured, without databases.
+fn server(config: &Config, advertise: &str) -> Server {
+    Server::new(&config.node.name, advertise)
+        .limits(config.limits.http.clone())
+        .hosts(config.node.hosts.clone())
+        .origins(config.node.origins.clone())
 }
 
 /// Opens every database, one after the other, on a thread that may block; the first that fails
@@ -130,10 +177,7 @@ async fn serve(
     databases: &[Database],
     arguments: &Serve,
 ) -> Outcome {
-    let mut server = Server::new(&config.node.name, advertise)
-        .limits(config.limits.http.clone())
-        .hosts(config.node.hosts.clone())
-        .origins(config.node.origins.clone());
+    let mut server = server(config, advertise);
     for (database, meant) in databases.iter().zip(&config.databases) {
         server = server.database(database.clone())?;
         if meant.default {
@@ -144,7 +188,7 @@ async fn serve(
     }
     let operators = admin.local_addr()?;
     tracing::info!("node {} serves {advertise}, operators http://{operators}", config.node.name);
-    let (said, why) = tokio::sync::oneshot::channel();
+    let (said, why) = oneshot::channel();
     let until_stdin_ends = arguments.until_stdin_ends;
     let mut signals = Signals::listen()?;
     let shutdown = async {
