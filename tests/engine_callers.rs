@@ -21,7 +21,10 @@ fn a_lone_caller_gets_the_same_answers() {
     ok(&mut session, &[CREATE, "INSERT INTO t (who) VALUES ('a')"]);
     assert_eq!(session.receipt(), Some(writer.position()));
     assert_eq!(count(&mut session, "t"), 1);
-    assert_eq!(run(&mut session, &["INSERT INTO t VALUES (1, 'b')"]), ["SQLITE_CONSTRAINT_PRIMARYKEY"]);
+    assert_eq!(
+        run(&mut session, &["INSERT INTO t VALUES (1, 'b')"]),
+        ["SQLITE_CONSTRAINT_PRIMARYKEY"]
+    );
     ok(&mut session, &["BEGIN", "INSERT INTO t (who) VALUES ('c')"]);
     assert_eq!((count(&mut session, "t"), count(&mut writer.session(), "t")), (2, 1));
     ok(&mut session, &["COMMIT"]);

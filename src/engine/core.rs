@@ -13,22 +13,21 @@
 //! backing database does not have yet is in the working copy's log: flushing is copying the log.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use metrics::Histogram;
 
-use super::mark::{beside, remove_database};
 use super::shared::Shared;
 use super::status::State;
 use super::stream::Settings;
 use crate::acknowledge::Level;
-use crate::change::{Commit, Position, Timestamp};
+use crate::change::{Commit, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::{Disk, FileId};
 use crate::store::sqlite::{SqliteStore, Sync};
-use crate::store::{Source, Standing, Store};
+use crate::store::{Source, Store};
 
 /// How many bytes of commits are flushed in one transaction of the backing database.
 const FLUSH: usize = 8 << 20;
@@ -45,16 +44,28 @@ pub(crate) struct Core {
     sync: Sync,
     settings: Settings,
     /// The backing file that was opened: another one at its path is a restore.
-    identity: Option<FileId>,
+    pub(super) identity: Option<FileId>,
     /// Its write-ahead log, likewise.
-    log: Option<FileId>,
-    /// Where the node's own copy was set aside when the backing file was replaced.
-    pub rescued: Option<PathBuf>,
+    pub(super) log: Option<FileId>,
+    /// The node's own copy was set aside when the backing file was replaced.
+    pub(super) rescued: bool,
+    /// The node's own copy, set aside by an earlier process.
+    pub left_behind: Option<PathBuf>,
+    /// The backing file was found restored at the start: nothing here is older than that.
+    pub found_restored: bool,
     /// Commits that are not yet as durable as `disk` says.
     pub unflushed: bool,
-    /// The hash of the main file's first page, since the last checkpoint that brought everything over and
-    /// synced it; none while it may be anything that the log holds, or torn.
-    pub first_page: Option<String>,
+    /// The last checkpoint that brought everything over and synced it; none while another one is under way.
+    pub checkpointed: Option<Checkpointed>,
+}
+
+/// What a checkpoint left.
+#[derive(Clone)]
+pub(crate) struct Checkpointed {
+    /// The hash of the main file's first page.
+    pub page: String,
+    /// Everything up to this version is in the main file.
+    pub version: Version,
 }
 
 /// The histograms of the commit path, looked up once.
@@ -90,9 +101,11 @@ impl Core {
             settings: Settings::default(),
             identity: None,
             log: None,
-            rescued: None,
+            rescued: false,
+            left_behind: None,
+            found_restored: false,
             unflushed: false,
-            first_page: None,
+            checkpointed: None,
         };
         core.identity = core.file_identity()?;
         core.log = core.log_identity()?;
@@ -106,7 +119,7 @@ impl Core {
         Ok(core)
     }
 
-    fn file(&self) -> &SqliteStore {
+    pub(super) fn file(&self) -> &SqliteStore {
         self.backing.as_ref().unwrap_or(&self.store)
     }
 
@@ -115,37 +128,10 @@ impl Core {
         (self.file().path().to_owned(), self.file().disk().clone())
     }
 
-    fn identity_of(&self, path: &Path) -> Result<Option<FileId>> {
-        self.file().disk().identity(path).map_err(|error| {
-            let message = format!("the backing file cannot be reached: {error}");
-            Error::unavailable("BACKING_UNAVAILABLE", message)
-        })
-    }
-
-    fn file_identity(&self) -> Result<Option<FileId>> {
-        self.identity_of(self.file().path())
-    }
-
-    fn log_identity(&self) -> Result<Option<FileId>> {
-        self.identity_of(&beside(self.file().path(), "-wal"))
-    }
-
-    /// Whether another file lies at the backing file's path.
-    pub fn was_replaced(&self) -> Result<bool> {
-        Ok(self.file_identity()? != self.identity)
-    }
-
-    /// Whether the write-ahead log at that path is still the one that this writer writes.
-    pub fn log_is_ours(&self) -> Result<bool> {
-        Ok(self.log.is_some() && self.log_identity()? == self.log)
-    }
-
     /// Fails unless this writer still has the epoch.
     pub fn confirm(&mut self) -> Result<()> {
         self.refuse_if_not_writing()?;
-        if self.was_replaced()? {
-            return Err(self.restored("another file was put in the place of the backing file"));
-        }
+        self.refuse_if_replaced()?;
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
         match file.begin() {
             Ok(()) => file.rollback(),
@@ -186,73 +172,11 @@ impl Core {
                 self.sync = sync;
             }
         }
-        if self.file_identity()? != self.identity {
-            return Err(self.restored("another file was put in the place of the backing file"));
-        }
+        self.refuse_if_replaced()?;
         match self.store.begin() {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
             begun => begun,
         }
-    }
-
-    fn refuse_if_not_writing(&self) -> Result<()> {
-        let condition = self.shared.condition();
-        match condition.state {
-            State::Restored => Err(Error::new(Kind::Diverged, "RESTORED", condition.note).hint(
-                "decide with `syncline resolve --keep node` or `--keep backing`; reads go on",
-            )),
-            State::Fenced => Err(Error::new(Kind::Diverged, "FENCED", condition.note)
-                .hint("another node is the writer now: see `syncline status`")),
-            State::Failed => Err(Error::unavailable("STORAGE_FAILED", condition.note)
-                .hint("nothing of this was done; restart the node, or send it to another one")),
-            _ => Ok(()),
-        }
-    }
-
-    /// The backing database was put back from a backup: nothing more is written until someone decides.
-    pub fn restored(&mut self, why: &str) -> Error {
-        if let Err(error) = self.rescue() {
-            tracing::warn!(%error, "the node's own copy could not be set aside; reads may stop");
-        }
-        let note = format!("the backing database was restored: {why}; writing has stopped");
-        self.shared.set_condition(State::Restored, note.clone());
-        Error::new(Kind::Diverged, "RESTORED", note)
-            .hint("decide with `syncline resolve --keep node` or `--keep backing`; reads go on")
-    }
-
-    /// Another file took our file's name: as long as we have ours open, it can be copied. From that copy
-    /// reads go on, and it is what `resolve --keep node` puts back.
-    fn rescue(&mut self) -> Result<()> {
-        if self.backing.is_some() || self.rescued.is_some() || !self.was_replaced()? {
-            return Ok(());
-        }
-        let options = &self.shared.options;
-        let path = options.data_dir.join(format!("{}.before-restore.db", options.name));
-        let disk = options.disk.clone();
-        remove_database(disk.as_ref(), &path);
-        self.store.copy_pages(disk.as_ref(), &path)?;
-        self.shared.set_place(disk, path.clone());
-        self.rescued = Some(path);
-        Ok(())
-    }
-
-    /// The position row is not as this writer left it: overtaken, or restored.
-    fn fenced(&mut self) -> Error {
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let overtaken = match was_overtaken(file) {
-            Ok(overtaken) => overtaken,
-            Err(error) => return error,
-        };
-        let Some(theirs) = overtaken else {
-            return self.restored("its position is not the one this writer left");
-        };
-        let by = theirs.holder.map_or("another writer".to_owned(), |h| {
-            format!("node {:?} (process {})", h.node, h.pid)
-        });
-        let note = format!("{by} took epoch {} of this database", theirs.position.epoch);
-        self.shared.set_condition(State::Fenced, note.clone());
-        self.shared.stop(4, note.clone());
-        Error::new(Kind::Diverged, "FENCED", note).hint("send writes to the new writer")
     }
 
     /// Commits the open group: durable as `level` says when it returns.
@@ -349,11 +273,19 @@ impl Core {
     }
 
     /// What an error of the storage means for the database: no space is waited for, a failure stops it.
-    pub(super) fn failed(&self, error: Error) -> Error {
+    pub(super) fn failed(&mut self, error: Error) -> Error {
         if error.code() == "DISK_FULL" {
             let note = "no space is left for the database; reads go on";
             self.shared.set_condition(State::DiskFull, note);
         } else if matches!(error.kind(), Kind::Storage | Kind::Corrupt) {
+            // Nobody else has what was acknowledged from memory, and a damaged file has nothing.
+            let alone = self.unflushed || error.kind() == Kind::Corrupt;
+            if alone
+                && self.backing.is_some()
+                && let Err(error) = self.rescue()
+            {
+                tracing::error!(%error, "this node's own copy could not be set aside");
+            }
             self.shared.storage_failed(&error);
         }
         error
@@ -386,9 +318,7 @@ impl Core {
     /// Renews the lease; notices at once if the database was overtaken or restored.
     pub fn renew(&mut self) -> Result<()> {
         self.refuse_if_not_writing()?;
-        if self.file_identity()? != self.identity {
-            return Err(self.restored("another file was put in the place of the backing file"));
-        }
+        self.refuse_if_replaced()?;
         let lease = self.now() + self.shared.options.lease;
         if self.backing.is_none() && self.sync != Sync::Full {
             self.store.set_sync(Sync::Full)?;
@@ -404,16 +334,4 @@ impl Core {
             }
         }
     }
-}
-
-/// The standing of whoever took the epoch behind all that this writer wrote; none if something of that is
-/// gone: then the file was restored.
-fn was_overtaken(file: &mut SqliteStore) -> Result<Option<Standing>> {
-    let (ours, mine) = (file.lineage().clone(), file.position());
-    let theirs = file.standing()?;
-    let goes_on = theirs.lineage.0.starts_with(&ours.0) && theirs.lineage.0.len() > ours.0.len();
-    let has_mine = theirs.lineage.at(mine.version) == ours.at(mine.version)
-        && theirs.position.version >= mine.version
-        && file.chain_at(mine.version)?.is_none_or(|chain| chain == mine.chain);
-    Ok((goes_on && has_mine).then_some(theirs))
 }

@@ -167,7 +167,8 @@ impl Database {
             acknowledge: shared.options.acknowledge,
             writer: self.writer_url(),
             tables,
-            held: self.with_reader(|r| r.held_count()).unwrap_or(0),
+            held: self.with_reader(|r| r.held_count()).unwrap_or(0)
+                + shared.shelved.load(Ordering::Relaxed),
             healed: [0, 1, 2, 3].map(|rung| shared.healed[rung].load(Ordering::Relaxed)),
             mismatches: shared.mismatches.load(Ordering::Relaxed),
             readers: lock(&shared.readers).values().cloned().collect(),

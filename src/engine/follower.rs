@@ -24,8 +24,9 @@ use tokio::sync::oneshot;
 use super::mark::{self, remove_database};
 use super::options::{FullMode, WorkingCopy};
 use super::shared::{Shared, lock};
+use super::shelf;
 use super::status::State;
-use crate::change::{Chain, Commit};
+use crate::change::{Chain, Commit, Version};
 use crate::error::{Error, Kind, Result};
 use crate::heal::{self, Rung, Side};
 use crate::store::disk::Disk;
@@ -211,20 +212,33 @@ impl Follower {
             match self.decide()? {
                 Rung::InStep => return self.check_in_full(),
                 Rung::Incremental => self.incremental()?,
-                Rung::Rewind(to) => {
-                    let now = self.shared.now();
-                    match self.copy().rewind(to, "undone", now) {
-                        Ok(_) => self.after_heal(1),
-                        Err(error) if error.code() == "UNDO_IMPOSSIBLE" => {
-                            self.rebuild(error.message())?
-                        }
-                        Err(error) => return Err(copy(error)),
+                Rung::Rewind(to) => match self.rewind(to) {
+                    Ok(()) => self.after_heal(1),
+                    Err(error) if error.code() == "UNDO_IMPOSSIBLE" => {
+                        self.rebuild(error.message())?
                     }
-                }
+                    Err(error) => return Err(copy(error)),
+                },
                 Rung::Full(why) => return self.rebuild(why),
             }
         }
         self.check_in_full()
+    }
+
+    /// Undoes what came after `to`, and holds it: a copy in memory, where it outlives the process.
+    fn rewind(&mut self, to: Version) -> Result<()> {
+        let (shared, now) = (self.shared.clone(), self.shared.now());
+        let mine = self.copy();
+        if shared.options.working_copy == WorkingCopy::Memory {
+            shelf::hold(&shared, mine, to, "undone", &mut |_| Ok(true))?;
+        }
+        mine.rewind(to, "undone", now)?;
+        if shared.options.working_copy == WorkingCopy::Memory {
+            for held in mine.held()? {
+                mine.discard(held.id)?;
+            }
+        }
+        Ok(())
     }
 
     fn copy(&mut self) -> &mut SqliteStore {
@@ -370,11 +384,14 @@ impl Follower {
             let mine = old.standing()?;
             mine.lineage.fork(mine.position.version, &theirs, fresh.position().version)
         };
-        let now = self.shared.now();
+        let (shared, now) = (&self.shared, self.shared.now());
+        let mut only_here =
+            |commit: &Commit| Ok(fresh.chain_at(commit.version())? != Some(commit.chain()));
+        if shared.options.working_copy == WorkingCopy::Memory {
+            return shelf::hold(shared, old, common, "undone", &mut only_here).map(drop);
+        }
         for commit in old.after(common, usize::MAX)? {
-            if fresh.chain_at(commit.version())? != Some(commit.chain())
-                && commit.version() > common
-            {
+            if fresh.chain_at(commit.version())? != Some(commit.chain()) {
                 fresh.hold(&commit, "undone", now, &mut |c, i| old.part(c.version(), i))?;
             }
         }
@@ -410,9 +427,7 @@ impl Follower {
     /// What status shows without asking this thread.
     fn remember(&mut self) {
         let mine = self.copy.as_mut().expect("a copy is loaded");
-        if let Ok(held) = mine.held_count() {
-            self.shared.held.store(held, Ordering::Relaxed);
-        }
+        self.shared.knows(mine.lineage());
         *lock(&self.shared.lineage) = mine.lineage().clone();
         self.shared.durable.store(mine.position().version.0, Ordering::Relaxed);
     }

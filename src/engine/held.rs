@@ -1,9 +1,8 @@
 //! Held things: listing them, and bringing them back.
 
-use std::sync::atomic::Ordering;
-
 use super::core::Core;
 use super::database::{Database, wait};
+use super::shelf::{self, Shelf};
 use super::status::Held;
 use crate::acknowledge::Level;
 use crate::change::{BodyReader, Change, Decoder, Op, Position, SchemaStep, ValueRef};
@@ -16,10 +15,16 @@ const DETAIL: usize = 1000;
 impl Database {
     /// What is held. Blocks on storage.
     pub fn held_list(&self) -> Result<Vec<Held>> {
-        self.with_reader(|reader| {
+        let mut all: Vec<Held> = self.with_reader(|reader| {
             let held = reader.held()?;
             held.iter().map(|h| describe(h, &reader.held_bodies(h)?, 0)).collect()
-        })
+        })?;
+        if let Some(shelf) = Shelf::existing(self.options())? {
+            for held in shelf.list()? {
+                all.push(describe(&held, &shelf.bodies(&held)?, 0)?);
+            }
+        }
+        Ok(all)
     }
 
     /// One held thing, with its changes in words. Blocks on storage.
@@ -29,12 +34,20 @@ impl Database {
     }
 
     fn held_one(&self, id: i64) -> Result<(HeldCommit, Vec<Vec<u8>>)> {
-        self.with_reader(|reader| {
-            let found = reader.held()?.into_iter().find(|held| held.id == id);
-            let held = found.ok_or_else(|| {
+        let one = |held: Vec<HeldCommit>| {
+            held.into_iter().find(|held| held.id == id).ok_or_else(|| {
                 Error::invalid("HELD_UNKNOWN", format!("nothing is held under the id {id}"))
                     .hint("`syncline held list` shows what is")
-            })?;
+            })
+        };
+        if shelf::is_here(id) {
+            let shelf = Shelf::open(self.options())?;
+            let held = one(shelf.list()?)?;
+            let bodies = shelf.bodies(&held)?;
+            return Ok((held, bodies));
+        }
+        self.with_reader(|reader| {
+            let held = one(reader.held()?)?;
             let bodies = reader.held_bodies(&held)?;
             Ok((held, bodies))
         })
@@ -47,12 +60,10 @@ impl Database {
 
     /// Forgets a held thing. Blocks on storage.
     pub fn held_discard(&self, id: i64) -> Result<()> {
-        let shared = self.shared().clone();
-        self.with_store(move |store| {
-            store.discard(id)?;
-            shared.held.store(store.held_count()?, Ordering::Relaxed);
-            Ok(())
-        })
+        match shelf::is_here(id) {
+            true => shelf::discard(self.shared(), id),
+            false => self.with_store(move |store| store.discard(id)),
+        }
     }
 
     /// Applies a held commit again as a new one, at the writer, and forgets it; or refuses with what is

@@ -16,9 +16,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::core::Core;
+use super::core::{Checkpointed, Core};
+use super::database::Keep;
 use super::inbox::Inbox;
 use super::mark::{self, Mark};
+use super::options::OnRestore;
 use super::shared::{Shared, lock};
 use super::status::State;
 use crate::change::Position;
@@ -59,6 +61,7 @@ pub(crate) fn start(
     let file = file.to_owned();
     let most = Arc::new(Mutex::new(Checkpointer::open(&disk, &file)?));
     let next = shared.options.checkpoint_at;
+    let decisions = shared.decisions.load(Ordering::Acquire);
     let work = move || {
         let mut keeping = Keeping {
             shared,
@@ -70,6 +73,7 @@ pub(crate) fn start(
             marked: Instant::now(),
             trimmed: Instant::now(),
             last: None,
+            decisions,
         };
         keeping.run(&stopped);
     };
@@ -89,6 +93,8 @@ struct Keeping {
     marked: Instant,
     trimmed: Instant,
     last: Option<Position>,
+    /// Decisions about restores that this keeper has followed.
+    decisions: u64,
 }
 
 impl Keeping {
@@ -106,10 +112,14 @@ impl Keeping {
     }
 
     fn look(&mut self) -> Result<()> {
-        if matches!(self.shared.condition().state, State::Restored | State::Fenced | State::Failed)
-        {
-            return Ok(());
+        match self.shared.condition().state {
+            State::Restored if self.shared.options.on_restore == OnRestore::Adopt => {
+                return self.between_groups(|core| core.resolve(Keep::Backing).map(drop));
+            }
+            State::Restored | State::Fenced | State::Failed => return Ok(()),
+            _ => {}
         }
+        self.follow_decisions()?;
         let options = &self.shared.options;
         let (mark_every, checkpoint_at) = (options.mark_every, options.checkpoint_at);
         if self.trimmed.elapsed() >= mark_every * TRIM {
@@ -124,6 +134,20 @@ impl Keeping {
             self.marked = Instant::now();
             self.last = Some(self.shared.position());
             self.between_groups(|core| core.write_mark())?;
+        }
+        Ok(())
+    }
+
+    /// After a restore was decided, another file may lie there. The writer has it open by now.
+    fn follow_decisions(&mut self) -> Result<()> {
+        let decisions = self.shared.decisions.load(Ordering::Acquire);
+        if self.decisions != decisions {
+            let (most, disk, file) = (self.most.clone(), self.disk.clone(), self.file.clone());
+            self.between_groups(move |_| {
+                *lock(&most) = Checkpointer::open(&disk, &file)?;
+                Ok(())
+            })?;
+            self.decisions = decisions;
         }
         Ok(())
     }
@@ -158,16 +182,15 @@ impl Keeping {
 impl Core {
     /// Writes the mark: where the durable copy stands, and the first page of its main file.
     pub(crate) fn write_mark(&mut self) -> Result<()> {
-        if self.backing.is_none() {
-            // What is not synced must not be remembered: its loss would look like a restore.
-            self.flush_now()?;
-        }
+        // What is not synced must not be remembered: its loss would look like a restore.
+        self.flush_now()?;
+        self.refuse_if_overwritten()?;
         let shared = self.shared.clone();
         let options = &shared.options;
         let path = mark::path(&options.data_dir, &options.name);
         let disk = options.disk.as_ref();
         let file = self.backing.as_ref().unwrap_or(&self.store);
-        let page = self.first_page.clone();
+        let page = self.checkpointed.as_ref().map(|left| left.page.clone());
         let mark = Mark::of(disk, file.path(), file.position(), file.lineage(), page)?;
         let same = mark::read(disk, &path)?.as_ref() == Some(&mark);
         if !same {
@@ -178,7 +201,8 @@ impl Core {
 
     /// From now on the first page may be torn by a loss of power: the mark says so.
     pub(crate) fn checkpoint_begins(&mut self) -> Result<()> {
-        self.first_page = None;
+        self.refuse_if_overwritten()?;
+        self.checkpointed = None;
         self.write_mark()
     }
 
@@ -186,13 +210,15 @@ impl Core {
     /// nothing.
     pub(crate) fn checkpoint(&mut self, shrink: bool) -> Result<()> {
         let file = self.backing.as_mut().unwrap_or(&mut self.store);
+        let version = file.position().version;
         let done = file.checkpoint_rest(shrink);
         self.tell_log_length();
         match done {
             // SQLite syncs the main file only if it could bring everything over.
             Ok(true) => {
                 let (path, disk) = self.file_place();
-                self.first_page = mark::first_page_hash(disk.as_ref(), &path)?;
+                let page = mark::first_page_hash(disk.as_ref(), &path)?;
+                self.checkpointed = page.map(|page| Checkpointed { page, version });
                 self.write_mark()
             }
             Ok(false) => Ok(()),

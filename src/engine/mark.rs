@@ -27,6 +27,9 @@ pub(crate) struct Mark {
     pub lineage: Lineage,
     /// Device and number of the main file.
     pub file: (u64, u64),
+    /// … and of its write-ahead log.
+    #[serde(default)]
+    pub log: Option<(u64, u64)>,
     /// The hash of its first page on the disk; none while a checkpoint may be changing it.
     pub page: Option<String>,
 }
@@ -41,8 +44,9 @@ fn io(what: &str, error: std::io::Error) -> Error {
         .source(error)
 }
 
-fn number(id: FileId) -> (u64, u64) {
-    (id.device, id.object)
+fn identity(disk: &dyn Disk, path: &Path) -> Result<Option<(u64, u64)>> {
+    let id = disk.identity(path).map_err(|e| io("the backing file cannot be reached", e))?;
+    Ok(id.map(|FileId { device, object }| (device, object)))
 }
 
 /// Where the mark of a database lies.
@@ -79,11 +83,11 @@ impl Mark {
         lineage: &Lineage,
         page: Option<String>,
     ) -> Result<Mark> {
-        let id = disk.identity(file).map_err(|e| io("the backing file cannot be reached", e))?;
         Ok(Mark {
             position: position.to_string(),
             lineage: lineage.clone(),
-            file: id.map_or((0, 0), number),
+            file: identity(disk, file)?.unwrap_or_default(),
+            log: identity(disk, &beside(file, "-wal"))?,
             page,
         })
     }
@@ -104,12 +108,17 @@ fn path_beside(file: &Path) -> PathBuf {
     beside(file, "-mark")
 }
 
+/// The mark of whoever wrote last: one's own, or another's that goes on from it.
+fn last_of<'a>(mine: &'a Mark, beside: Option<&'a Mark>) -> &'a Mark {
+    beside.filter(|there| there.goes_on_from(mine)).unwrap_or(mine)
+}
+
 /// Leaves the mark beside the backing file, unless it says already what others need of it.
 pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<()> {
     let path = path_beside(file);
     if let Some(there) = read(disk, &path)? {
-        let same =
-            (there.file, &there.page, &there.lineage) == (mark.file, &mark.page, &mark.lineage);
+        let matters = |m: &Mark| (m.file, m.log, m.page.clone(), m.lineage.clone());
+        let same = matters(&there) == matters(mark);
         // A writer that was overtaken, and has not noticed yet, must not hide its successor's.
         if same || there.goes_on_from(mark) {
             return Ok(());
@@ -133,6 +142,13 @@ fn hash(page: &[u8]) -> String {
 /// The hash of the first page as it lies in the main file.
 pub(crate) fn first_page_hash(disk: &dyn Disk, file: &Path) -> Result<Option<String>> {
     Ok(first_page(disk, file)?.map(|page| hash(&page)))
+}
+
+/// Whether the first page in the main file is the one with this hash, or one that the log holds: then a
+/// checkpoint wrote it.
+pub(crate) fn first_page_is(disk: &dyn Disk, file: &Path, known: &str) -> Result<bool> {
+    let Some(page) = first_page(disk, file)? else { return Ok(false) };
+    Ok(known == hash(&page) || wal_holds(disk, &beside(file, "-wal"), &page)?)
 }
 
 /// The first page as it lies in the main file; none if there is no file yet.
@@ -171,7 +187,7 @@ pub(crate) fn files_were_restored(
 ) -> Result<Option<String>> {
     loop {
         let beside = read(disk, &path_beside(file))?;
-        let last = beside.as_ref().filter(|there| there.goes_on_from(mine)).unwrap_or(mine);
+        let last = last_of(mine, beside.as_ref());
         let misfit = files_misfit(disk, file, last)?;
         // Its writer may live and be in a checkpoint: mark and page must be of the same moment.
         if misfit.is_none() || read(disk, &path_beside(file))? == beside {
@@ -181,20 +197,44 @@ pub(crate) fn files_were_restored(
 }
 
 fn files_misfit(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<Option<String>> {
-    let reach = |e| io("the backing file cannot be reached", e);
-    let Some(id) = disk.identity(file).map_err(reach)? else {
+    if identity(disk, file)?.is_none() {
         return Ok(Some(format!("{} is gone", file.display())));
-    };
-    let wal = beside(file, "-wal");
-    if disk.len(&wal).map_err(reach)?.unwrap_or(0) <= 32 {
+    }
+    if log_is_empty(disk, &beside(file, "-wal"))? {
         return Ok(None);
     }
-    if number(id) != mark.file {
+    if lies_beside_another_file(disk, file, mark)? {
         return Ok(Some("another file lies beside the old write-ahead log".into()));
     }
-    let (Some(left), Some(page)) = (&mark.page, first_page(disk, file)?) else { return Ok(None) };
-    let known = *left == hash(&page) || wal_holds(disk, &wal, &page)?;
-    Ok((!known).then(|| "the main file was overwritten beside the old write-ahead log".into()))
+    if identity(disk, file)? != Some(mark.file) {
+        return Ok(None);
+    }
+    match &mark.page {
+        Some(left) if !first_page_is(disk, file, left)? => {
+            Ok(Some("the main file was overwritten beside the old write-ahead log".into()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether the log is one that was left, and the main file is not. (Where both are others, they were moved
+/// here together, or another writer made the log.)
+fn lies_beside_another_file(disk: &dyn Disk, file: &Path, left: &Mark) -> Result<bool> {
+    let log = identity(disk, &beside(file, "-wal"))?;
+    let was_left = log.is_some() && (left.log.is_none() || left.log == log);
+    Ok(was_left && identity(disk, file)? != Some(left.file))
+}
+
+/// Whether the log at the file's place, perhaps an empty one, is of a file that lay there before.
+pub(crate) fn log_is_of_another_file(disk: &dyn Disk, file: &Path, mine: &Mark) -> Result<bool> {
+    let there = read(disk, &path_beside(file))?;
+    lies_beside_another_file(disk, file, last_of(mine, there.as_ref()))
+}
+
+/// Whether there is nothing in a write-ahead log but its header, if that.
+pub(crate) fn log_is_empty(disk: &dyn Disk, wal: &Path) -> Result<bool> {
+    let length = disk.len(wal).map_err(|e| io("the write-ahead log cannot be reached", e))?;
+    Ok(length.unwrap_or(0) <= 32)
 }
 
 /// Whether the write-ahead log holds `page` as a version of page 1: then a checkpoint wrote it.

@@ -21,6 +21,7 @@
 mod answers;
 mod core;
 mod database;
+mod fence;
 mod follower;
 mod group;
 mod handle;
@@ -37,6 +38,7 @@ mod resolve;
 mod run;
 mod session;
 mod shared;
+mod shelf;
 mod status;
 mod stream;
 mod verify;

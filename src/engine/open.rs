@@ -1,20 +1,21 @@
 //! Opening a database, and becoming its writer.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::core::Core;
 use super::database::{Database, Inner, Writing, wait};
 use super::follower;
 use super::keeper;
-use super::mark::{self, beside};
+use super::mark::{self, beside, remove_database};
 use super::options::{DatabaseOptions, OnRestore, Role, WorkingCopy};
 use super::readers::Readers;
 use super::shared::{Shared, lock};
+use super::shelf;
 use super::status::State;
 use super::writer;
-use crate::change::{Position, Tag, Timestamp};
+use crate::change::{Epoch, Position, Tag, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::order::leader::{self, Candidate};
 use crate::ship::{Waker, wake_stream};
@@ -44,6 +45,7 @@ pub(crate) fn open(options: DatabaseOptions) -> Result<Database> {
     let directory = directory_id(&options)?;
     let state = if options.role == Role::Reader { State::Loading } else { State::Ok };
     let shared = Arc::new(Shared::new(options, directory, state));
+    shelf::count_again(&shared)?;
     let started = Readers::start(shared.clone());
     let (readers, read_threads) = started.map_err(io_failed("no thread can be started"))?;
     let database = Database(Arc::new(Inner {
@@ -162,15 +164,27 @@ pub(crate) fn take_epoch(
     store: &mut SqliteStore,
     take_over: bool,
 ) -> Result<Position> {
-    let holder = store.standing()?.holder;
-    may_take_epoch(shared, holder.as_ref(), take_over)?;
+    let holder = holder_that_may_be_followed(shared, store, take_over)?;
     let tag = Tag(random()?);
-    let taken = store.take_epoch(tag, &me(shared)).map_err(|error| match error.code() {
-        "SQLITE_BUSY" => locked_by(holder.as_ref()),
-        _ => error,
-    })?;
+    let floor = Epoch(shared.highest.load(std::sync::atomic::Ordering::Relaxed));
+    let taken =
+        store.take_epoch_above(floor, tag, &me(shared)).map_err(|error| match error.code() {
+            "SQLITE_BUSY" => locked_by(holder.as_ref()),
+            _ => error,
+        })?;
     tracing::info!(database = %shared.options.name, epoch = taken.epoch.0, version = taken.version.0, "took the epoch");
     Ok(taken)
+}
+
+/// The holder, if there was one; `HOLDER_ALIVE` if somebody alive holds the backing file.
+fn holder_that_may_be_followed(
+    shared: &Shared,
+    store: &mut SqliteStore,
+    take_over: bool,
+) -> Result<Option<Holder>> {
+    let holder = store.standing()?.holder;
+    may_take_epoch(shared, holder.as_ref(), take_over)?;
+    Ok(holder)
 }
 
 fn locked_by(holder: Option<&Holder>) -> Error {
@@ -187,9 +201,7 @@ fn locked_by(holder: Option<&Holder>) -> Error {
 /// Opens the backing file to write it. If somebody has SQLite's lock all the while, that one is named.
 fn open_backing(shared: &Shared) -> Result<SqliteStore> {
     let options = &shared.options;
-    let (disk, limit) = (options.disk.clone(), options.limits.commit_bytes);
-    let opened = SqliteStore::open(disk, &options.backing, Sync::Full, limit);
-    opened.map_err(|error| match error.code() {
+    open_file(options, &options.backing).map_err(|error| match error.code() {
         "SQLITE_BUSY" => {
             let holder = holder_of(options);
             let alive = may_take_epoch(shared, holder.as_ref(), options.take_over).err();
@@ -208,12 +220,17 @@ fn open_writer(database: &Database) -> Result<()> {
     let shared = database.shared();
     let options = &shared.options;
     let mark = mark::read(options.disk.as_ref(), &mark::path(&options.data_dir, &options.name))?;
+    if let Some(mark) = &mark {
+        shared.knows(&mark.lineage);
+    }
     let mut restored = match &mark {
         Some(mark) => mark::files_were_restored(options.disk.as_ref(), &options.backing, mark)?,
         None => None,
     };
     if restored.is_some() {
         refuse_if_gone(options)?;
+    }
+    if restored.is_some() || left_its_log(options, mark.as_ref())? {
         set_log_aside(options)?;
     }
     let mut file = open_backing(shared)?;
@@ -221,23 +238,56 @@ fn open_writer(database: &Database) -> Result<()> {
         restored = mark::content_was_restored(&mut file, mark)?;
     }
     let adopt = options.on_restore == OnRestore::Adopt;
-    if restored.is_none() || adopt {
-        take_epoch(shared, &mut file, options.take_over)?;
+    if let Some(why) = restored.as_ref().filter(|_| !adopt) {
+        holder_that_may_be_followed(shared, &mut file, options.take_over)?;
+        let mut core = build_core(shared, file)?;
+        core.found_restored = true;
+        core.left_behind = left_behind(options);
+        let note = format!("the backing database was restored while this node was down: {why}");
+        shared.set_condition(State::Restored, note);
+        return start_writing(database, core);
     }
-    let core = build_core(shared, file)?;
     if let Some(why) = restored {
-        match adopt {
-            true => {
-                tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it")
-            }
-            false => {
-                let note =
-                    format!("the backing database was restored while this node was down: {why}");
-                shared.set_condition(State::Restored, note);
-            }
+        tracing::warn!(database = %options.name, why, "the backing database was restored; adopting it");
+    }
+    take_epoch(shared, &mut file, options.take_over)?;
+    hold_left_behind(shared, &mut file);
+    start_writing(database, build_core(shared, file)?)
+}
+
+/// Whether the log at the backing file's place is of a file that lay there before. Even an empty one:
+/// whoever has that file open still uses it.
+fn left_its_log(options: &DatabaseOptions, mark: Option<&mark::Mark>) -> Result<bool> {
+    mark.map_or(Ok(false), |mark| {
+        mark::log_is_of_another_file(options.disk.as_ref(), &options.backing, mark)
+    })
+}
+
+/// A SQLite file with a database in it, or to become one.
+pub(crate) fn open_file(options: &DatabaseOptions, path: &Path) -> Result<SqliteStore> {
+    SqliteStore::open(options.disk.clone(), path, Sync::Full, options.limits.commit_bytes)
+}
+
+/// The copy that an earlier process set aside.
+fn left_behind(options: &DatabaseOptions) -> Option<PathBuf> {
+    let path = options.set_aside();
+    let there = options.disk.identity(&path).is_ok_and(|there| there.is_some());
+    there.then_some(path)
+}
+
+/// An earlier process set its copy aside, and now the backing file goes on: what only that copy has is
+/// held.
+fn hold_left_behind(shared: &Shared, file: &mut SqliteStore) {
+    let options = &shared.options;
+    let Some(path) = left_behind(options) else { return };
+    let held =
+        open_file(options, &path).and_then(|mut copy| shelf::hold_only_in(shared, &mut copy, file));
+    match held {
+        Ok(_) => remove_database(options.disk.as_ref(), &path),
+        Err(error) => {
+            tracing::error!(database = %options.name, %error, kept = %path.display(), "could not hold what a copy that was set aside has");
         }
     }
-    start_writing(database, core)
 }
 
 fn refuse_if_gone(options: &DatabaseOptions) -> Result<()> {
@@ -261,12 +311,15 @@ fn refuse_if_gone(options: &DatabaseOptions) -> Result<()> {
     )))
 }
 
-/// A write-ahead log that belongs to another main file is kept, but out of SQLite's way.
+/// A write-ahead log that belongs to another main file is kept, but out of SQLite's way; an empty one
+/// only goes.
 pub(crate) fn set_log_aside(options: &DatabaseOptions) -> Result<()> {
     let now = options.clock.now().0;
     let failed = io_failed("the old write-ahead log cannot be set aside");
     let wal = beside(&options.backing, "-wal");
-    if options.disk.identity(&wal).map_err(&failed)?.is_some() {
+    if mark::log_is_empty(options.disk.as_ref(), &wal)? {
+        options.disk.remove(&wal).map_err(&failed)?;
+    } else {
         let aside = beside(&options.backing, &format!("-wal.before-restore-{now}"));
         options.disk.rename(&wal, &aside).map_err(&failed)?;
         tracing::warn!(kept = %aside.display(), "set the write-ahead log of the replaced database aside");
@@ -307,19 +360,6 @@ pub(crate) fn start_writing(database: &Database, mut core: Core) -> Result<()> {
     shared.set_role(Role::Writer);
     *lock(&database.0.writing) =
         Some(Writing { inbox, thread: Some(thread), keeper: Some(keeper) });
-    Ok(())
-}
-
-/// Gives the keeper the file that the writer writes now.
-pub(crate) fn restart_keeper(database: &Database) -> Result<()> {
-    let inbox = database.inbox()?;
-    let (path, disk) = wait(inbox.errand(|core| Ok(core.file_place()))?)?;
-    let old = lock(&database.0.writing).as_mut().and_then(|writing| writing.keeper.take());
-    drop(old);
-    let keeper = keeper::start(database.shared().clone(), inbox, &path, disk)?;
-    if let Some(writing) = lock(&database.0.writing).as_mut() {
-        writing.keeper = Some(keeper);
-    }
     Ok(())
 }
 
@@ -415,6 +455,7 @@ impl Core {
         let shared = &self.shared;
         shared.set_place(self.store.disk().clone(), self.store.path().to_owned());
         shared.publish(self.store.position());
+        shared.knows(self.store.lineage());
         *lock(&shared.lineage) = self.store.lineage().clone();
         let version = self.store.position().version.0;
         shared.durable.store(version, std::sync::atomic::Ordering::Release);

@@ -185,6 +185,11 @@ impl DatabaseOptions {
         }
     }
 
+    /// Where the node's own copy is put when the backing file was replaced under it.
+    pub(crate) fn set_aside(&self) -> PathBuf {
+        self.data_dir.join(format!("{}.before-restore.db", self.name))
+    }
+
     /// A reader of the SQLite file `backing` with its copy in memory, with every default.
     pub fn reader(backing: impl Into<PathBuf>, data_dir: impl Into<PathBuf>) -> Self {
         DatabaseOptions {

@@ -1,120 +1,136 @@
 //! Deciding a restore: keep what lies in the backing database, or this node's copy.
 //!
-//! Either way a new epoch begins, and what the other side had is held: nothing is silent.
+//! ```text
+//!                 this node's copy                    the backing file
+//! keep backing    what only it had ─► held            goes on, in a new epoch
+//! keep node       put in its place, in a new epoch    what only it had ─► held
+//! ```
+//!
+//! What is left out is held first, on the node's [shelf](super::shelf): whatever happens in between,
+//! nothing is gone silently.
+
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::database::{Database, Keep, wait, with_sides};
+use super::database::{Database, Keep, wait};
 use super::mark::{beside, remove_database};
-use super::open::{self, build_core, refill, set_log_aside, take_epoch};
+use super::open::{build_core, open_file, set_log_aside, take_epoch};
+use super::shelf;
 use super::status::State;
-use crate::change::{Commit, Position, Version};
+use crate::change::Position;
 use crate::error::{Error, Result};
-use crate::heal::{self, Rung};
-use crate::store::Source;
-use crate::store::sqlite::{SqliteStore, Sync};
+use crate::store::sqlite::{SqliteSource, SqliteStore};
 
 /// Decides, on the writer's thread.
 pub(crate) fn resolve(database: &Database, keep: Keep) -> Result<Position> {
-    let answer = database.inbox()?.errand(move |core| {
-        if core.shared.condition().state != State::Restored {
-            return Err(Error::invalid("NOTHING_TO_RESOLVE", "this database was not restored")
-                .hint("`syncline status` shows how it is doing"));
-        }
-        match keep {
-            Keep::Backing => core.keep_backing(),
-            Keep::Node => core.keep_node(),
-        }
-    })?;
-    let position = wait(answer)?;
-    // The keeper still has the old file open.
-    open::restart_keeper(database)?;
-    Ok(position)
+    let answer = database.inbox()?.errand(move |core| core.resolve(keep))?;
+    wait(answer)
+}
+
+fn not_in_place(error: std::io::Error) -> Error {
+    Error::storage("RESOLVE_FAILED", format!("the copy cannot be put in place: {error}"))
+}
+
+fn no_node_copy() -> Error {
+    Error::invalid(
+        "NO_NODE_COPY",
+        "this node has no copy of its own: the one it had was the backing file, and that is overwritten",
+    )
+    .hint("keep the backing database; readers hold what they undo, and `syncline held replay` brings it back")
 }
 
 impl Core {
-    /// Takes what lies in the backing database; what only this node had is held there.
-    fn keep_backing(&mut self) -> Result<Position> {
-        let shared = self.shared.clone();
-        let options = shared.options.clone();
-        let rescued = self.rescued.take();
-        let replaced = self.was_replaced()?;
-        if replaced && self.log_is_ours()? {
-            set_log_aside(&options)?;
+    /// Decides a restore one way or the other.
+    pub(super) fn resolve(&mut self, keep: Keep) -> Result<Position> {
+        if self.shared.condition().state != State::Restored {
+            return Err(Error::invalid("NOTHING_TO_RESOLVE", "this database was not restored")
+                .hint("`syncline status` shows how it is doing"));
         }
-        let limit = options.limits.commit_bytes;
-        let mut file =
-            SqliteStore::open(options.disk.clone(), &options.backing, Sync::Full, limit)?;
-        let undone = self.only_here(&mut file)?;
-        for commit in undone {
-            let store = &mut self.store;
-            let mut parts = |c: &Commit, i| store.part(c.version(), i);
-            file.hold(&commit, "undone", shared.now(), &mut parts)?;
-        }
-        take_epoch(&shared, &mut file, true)?;
-        *self = match self.backing.is_some() {
-            true => {
-                let copy = refill(&shared, &mut file)?;
-                Core::new(copy, Some(file), shared.clone())?
-            }
-            false => build_core(&shared, file)?,
+        let position = match keep {
+            Keep::Backing => self.keep_backing()?,
+            Keep::Node => self.keep_node()?,
         };
-        let position = self.resolved()?;
-        if let Some(path) = rescued {
-            remove_database(options.disk.as_ref(), &path);
-        }
+        tracing::info!(database = %self.shared.options.name, ?keep, %position, "resolved the restore");
         Ok(position)
     }
 
-    /// The commits that this node's copy has and the file has not.
-    fn only_here(&mut self, file: &mut SqliteStore) -> Result<Vec<Commit>> {
-        let rung = with_sides(&mut self.store, file, heal::next_step)?;
-        let fork = match rung {
-            Rung::InStep | Rung::Incremental => return Ok(Vec::new()),
-            Rung::Rewind(fork) => fork,
-            Rung::Full(_) => {
-                self.store.oldest()?.map_or(Version(0), |v| Version(v.0.saturating_sub(1)))
-            }
-        };
-        self.store.after(fork, usize::MAX)
+    /// Takes what lies in the backing database.
+    fn keep_backing(&mut self) -> Result<Position> {
+        let shared = self.shared.clone();
+        if self.is_gone()? {
+            return Err(Error::diverged("BACKING_GONE", "there is no backing file to keep")
+                .hint("put it back, or keep this node's copy: `syncline resolve --keep node`"));
+        }
+        self.part_from_the_old_log()?;
+        let mut file = open_file(&shared.options, &shared.options.backing)?;
+        self.with_node_copy(|copy| shelf::hold_only_in(&shared, copy, &mut file))?;
+        self.go_on_with(file)
     }
 
     /// Writes this node's copy over the backing database.
     fn keep_node(&mut self) -> Result<Position> {
         let shared = self.shared.clone();
-        let options = shared.options.clone();
-        if self.backing.is_none() && !self.was_replaced()? {
-            return Err(Error::invalid(
-                "NO_NODE_COPY",
-                "this node's copy is the backing file itself, and that was overwritten",
-            )
-            .hint("keep the backing database; readers hold what they undo, and `syncline held replay` brings it back"));
-        }
-        let failed = |e: std::io::Error| {
-            Error::storage("RESOLVE_FAILED", format!("the copy cannot be put in place: {e}"))
-        };
+        let options = &shared.options;
         let fresh = beside(&options.backing, ".resolving");
         remove_database(options.disk.as_ref(), &fresh);
-        self.store.copy_pages(options.disk.as_ref(), &fresh)?;
-        set_log_aside(&options)?;
-        options.disk.rename(&fresh, &options.backing).map_err(failed)?;
-        remove_database(options.disk.as_ref(), &fresh);
-        let rescued = self.rescued.take();
-        let limit = options.limits.commit_bytes;
-        let mut file =
-            SqliteStore::open(options.disk.clone(), &options.backing, Sync::Full, limit)?;
-        take_epoch(&shared, &mut file, true)?;
-        *self = build_core(&shared, file)?;
-        let position = self.resolved()?;
-        if let Some(path) = rescued {
-            remove_database(options.disk.as_ref(), &path);
+        let copied = self.with_node_copy(|copy| copy.copy_pages(options.disk.as_ref(), &fresh))?;
+        copied.ok_or_else(no_node_copy)?;
+        if !self.is_gone()? {
+            self.part_from_the_old_log()?;
+            self.hold_theirs()?;
         }
-        Ok(position)
+        set_log_aside(options)?;
+        options.disk.rename(&fresh, &options.backing).map_err(not_in_place)?;
+        remove_database(options.disk.as_ref(), &fresh);
+        let file = open_file(options, &options.backing)?;
+        self.go_on_with(file)
     }
 
-    fn resolved(&mut self) -> Result<Position> {
-        self.serve()?;
-        self.shared.set_condition(State::Ok, "");
-        self.write_mark()?;
+    /// Holds what only the backing file has; one that is no database of ours is set aside instead.
+    fn hold_theirs(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let options = &shared.options;
+        let held = SqliteSource::open(options.disk.clone(), &options.backing, None).and_then(
+            |mut theirs| {
+                self.with_node_copy(|copy| shelf::hold_only_in(&shared, &mut theirs, copy))
+            },
+        );
+        let Err(error) = held else { return Ok(()) };
+        let kept = beside(&options.backing, &format!(".unreadable-{}", shared.now().0));
+        tracing::warn!(%error, kept = %kept.display(), "set the file aside that lay at the backing file's place");
+        options.disk.rename(&options.backing, &kept).map_err(not_in_place)
+    }
+
+    /// A log that belongs to the file that was there before must not be read with the one that is there.
+    fn part_from_the_old_log(&mut self) -> Result<()> {
+        if self.was_replaced()? && self.log_is_ours()? {
+            set_log_aside(&self.shared.options)?;
+        }
+        Ok(())
+    }
+
+    /// Works on what this node had, apart from the backing file; none if it has nothing of its own.
+    fn with_node_copy<T>(
+        &mut self,
+        work: impl FnOnce(&mut SqliteStore) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if let Some(path) = &self.left_behind {
+            return work(&mut open_file(&self.shared.options, path)?).map(Some);
+        }
+        let own = self.backing.is_some() || self.was_replaced()?;
+        if own && !self.found_restored { work(&mut self.store).map(Some) } else { Ok(None) }
+    }
+
+    fn go_on_with(&mut self, mut file: SqliteStore) -> Result<Position> {
+        let shared = self.shared.clone();
+        take_epoch(&shared, &mut file, true)?;
+        *self = build_core(&shared, file)?;
+        // The keeper has the old file open.
+        shared.decisions.fetch_add(1, Ordering::Release);
+        shared.set_condition(State::Ok, "");
+        self.checkpoint_begins()?;
+        self.checkpoint(true)?;
+        remove_database(shared.options.disk.as_ref(), &shared.options.set_aside());
         Ok(self.store.position())
     }
 }

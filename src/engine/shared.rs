@@ -67,9 +67,14 @@ pub(crate) struct Shared {
     pub source_version: AtomicU64,
     /// When this copy last was known to have everything; 0 if never.
     pub fresh_at: AtomicU64,
-    pub held: AtomicU64,
     /// How long the write-ahead log of the file that is written is by now.
     pub log_bytes: AtomicU64,
+    /// How much is held beside the copy.
+    pub shelved: AtomicU64,
+    /// The highest epoch that this node knows of: a restored file may not know it any more.
+    pub highest: AtomicU64,
+    /// Restores that were decided: each may have put another file in the backing file's place.
+    pub decisions: AtomicU64,
     pub healed: [AtomicU64; 4],
     pub mismatches: AtomicU64,
     pub readers: Mutex<BTreeMap<String, ReaderStatus>>,
@@ -99,8 +104,10 @@ impl Shared {
             verified: AtomicU64::new(0),
             source_version: AtomicU64::new(0),
             fresh_at: AtomicU64::new(0),
-            held: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            shelved: AtomicU64::new(0),
+            highest: AtomicU64::new(0),
+            decisions: AtomicU64::new(0),
             healed: Default::default(),
             mismatches: AtomicU64::new(0),
             readers: Mutex::default(),
@@ -194,6 +201,12 @@ impl Shared {
         let generation = place.as_ref().map_or(1, |p| p.generation + 1);
         let identity = disk.identity(&path).ok().flatten();
         *place = Some(Arc::new(Place { disk, path, identity, generation }));
+    }
+
+    /// Remembers the epochs of a lineage: none of them may be taken again.
+    pub fn knows(&self, lineage: &Lineage) {
+        let highest = lineage.0.iter().map(|reign| reign.epoch.0).max();
+        self.highest.fetch_max(highest.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Reads see `position` from now on.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test that includes this module uses a part of it")]
 
 pub mod pair;
+pub mod world;
 
 use std::future::Future;
 use std::path::Path;
@@ -138,9 +139,12 @@ pub fn count(session: &mut Session, table: &str) -> i64 {
     number(session, &format!("SELECT count(*) FROM {table}"))
 }
 
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits until it holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(2));
@@ -155,7 +159,12 @@ pub fn in_step(writer: &Database, reader: &Database) -> bool {
 
 /// Waits until the reader is in step, and recounts its rows.
 pub fn assert_equal(writer: &Database, reader: &Database) {
-    eventually("the reader is in step", || in_step(writer, reader));
+    let deadline = Instant::now() + PATIENCE;
+    while !in_step(writer, reader) {
+        let late = Instant::now() > deadline;
+        assert!(!late, "writer {:#?}\nreader {:#?}", writer.status(), reader.status());
+        thread::sleep(Duration::from_millis(2));
+    }
     assert_proved(reader, writer.position());
 }
 

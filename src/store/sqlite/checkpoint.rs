@@ -14,8 +14,9 @@ use rusqlite::{Connection, ffi};
 
 use super::SqliteStore;
 use super::codes::from_rusqlite;
-use super::connection;
 use super::raw::Db;
+use super::{connection, state};
+use crate::change::Position;
 use crate::error::Result;
 use crate::store::disk::Disk;
 
@@ -79,6 +80,12 @@ impl Checkpointer {
     pub fn let_go(&mut self) {
         let _ = Db::of(&self.snapshot).execute_batch("ROLLBACK");
     }
+}
+
+/// Where the main file stands by itself, without its log.
+pub(crate) fn position_without_log(disk: &dyn Disk, path: &Path) -> Result<Position> {
+    let connection = connection::open_without_log(disk, path)?;
+    Ok(state::position(Db::of(&connection))?.position)
 }
 
 impl SqliteStore {

@@ -88,6 +88,20 @@ pub(crate) fn open_readonly(disk: &dyn Disk, path: &Path) -> Result<Connection> 
     Ok(connection)
 }
 
+/// A connection that reads the main file as it is, whatever the log beside it says. For a look: if
+/// somebody writes the file meanwhile, what it reads makes no sense.
+pub(crate) fn open_without_log(disk: &dyn Disk, path: &Path) -> Result<Connection> {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'?' | b'#' | b'%' => uri.push_str(&format!("%{byte:02x}")),
+            _ => uri.push(char::from(byte)),
+        }
+    }
+    uri.push_str("?immutable=1");
+    open(disk, Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
 /// Sets when commits are synced; outside any transaction.
 pub(crate) fn set_sync(db: Db, sync: Sync) -> Result<()> {
     #[cfg(feature = "planted")]

@@ -82,15 +82,7 @@ impl Store for SqliteStore {
     }
 
     fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position> {
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
-        let taken = self.take_epoch_inside(tag, holder);
-        let taken = taken.and_then(|()| self.db.execute_batch("COMMIT"));
-        if taken.is_err() && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK")?;
-        }
-        taken?;
-        self.load()?;
-        Ok(self.position)
+        self.take_epoch_above(Epoch(0), tag, holder)
     }
 
     fn renew(&mut self, lease: Timestamp) -> Result<()> {
@@ -133,12 +125,30 @@ impl SqliteStore {
         done
     }
 
-    fn take_epoch_inside(&mut self, tag: Tag, holder: &Holder) -> Result<()> {
+    /// Begins a new epoch with a number above `floor`: a restored file does not know of all.
+    pub(crate) fn take_epoch_above(
+        &mut self,
+        floor: Epoch,
+        tag: Tag,
+        holder: &Holder,
+    ) -> Result<Position> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let taken = self.take_epoch_inside(floor, tag, holder);
+        let taken = taken.and_then(|()| self.db.execute_batch("COMMIT"));
+        if taken.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        taken?;
+        self.load()?;
+        Ok(self.position)
+    }
+
+    fn take_epoch_inside(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {
         let row = state::position(self.db)?;
         let mut lineage = state::lineage(self.db)?;
         let highest =
             lineage.last().map_or(row.position.epoch, |e| e.epoch.max(row.position.epoch));
-        let epoch = Epoch(highest.0 + 1);
+        let epoch = Epoch(highest.max(floor).0 + 1);
         lineage.begin(LineageEntry { epoch, tag, first: row.position.version.next() });
         state::write_lineage(self.db, &lineage)?;
         let position = Position { epoch, ..row.position };
