@@ -1,11 +1,18 @@
-//! Reads: a few threads, each run on a connection of its own to the copy that serves.
+//! Reads: a pool of connections to the copy that serves, and a few threads to run them on.
 //!
-//! SQLite never runs on the runtime's threads. A transaction that reads keeps its connection (and so
-//! its snapshot) between requests; whoever picks up the next request gets the connection with it.
+//! A point read takes a few microseconds, and twice as long if another thread has to be woken for it. So a
+//! lone statement is begun where it was asked for, even on a thread that must not block: for a millisecond
+//! at most, then it starts again on a read thread. Once that has happened (or a page had to come from a
+//! slow disk), the next hundred go to the read threads at once.
+//!
+//! A transaction that reads keeps its connection (and so its snapshot) between requests; whoever picks up
+//! the next request gets the connection with it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,17 +30,28 @@ const OPEN: usize = 256;
 /// Idle connections that are kept.
 const IDLE: usize = 16;
 
-/// A transaction that only reads, so far.
+/// How long a read may keep a thread that must not block.
+const BRIEF: Duration = Duration::from_millis(1);
+/// After one that took longer, so many go to the read threads at once.
+const AFTER_LONG: u32 = 100;
+
+/// A transaction that only reads, so far, with its connection.
 pub(crate) struct ReadTransaction {
     reader: Reader,
     generation: u64,
+    pub open: OpenRead,
+}
+
+/// What belongs to a transaction that reads.
+#[derive(Default)]
+pub(crate) struct OpenRead {
     /// BEGIN TRANSACTION READONLY: it may never write.
     pub readonly: bool,
     /// Where its snapshot stands; none until its first read.
     pub snapshot: Option<Position>,
     /// The client's open savepoints.
     pub savepoints: Vec<String>,
-    _place: Seat,
+    seat: Option<Seat>,
 }
 
 /// One of the open transactions.
@@ -46,17 +64,10 @@ impl Drop for Seat {
 }
 
 /// What came of a program that was taken for reads.
-pub(crate) enum Read {
-    Ran {
-        outcome: Outcome,
-        stream: Stream,
-        transaction: Option<Box<ReadTransaction>>,
-    },
-    /// It writes: nothing of it has run.
-    Writes {
-        program: Program,
-        transaction: Option<Box<ReadTransaction>>,
-    },
+pub(crate) struct Read {
+    /// None if it writes: nothing of it has run.
+    pub ran: Option<(Outcome, Stream)>,
+    pub transaction: Option<Box<ReadTransaction>>,
 }
 
 type Work = Box<dyn FnOnce(&Readers) + Send>;
@@ -73,6 +84,8 @@ struct Pool {
     inner: Mutex<Inner>,
     arrived: Condvar,
     limit: usize,
+    /// So many more reads go to the read threads at once.
+    long: AtomicU32,
 }
 
 /// The pool of read threads and connections.
@@ -86,8 +99,8 @@ impl Readers {
     /// Starts the threads.
     pub fn start(shared: Arc<Shared>) -> std::io::Result<(Readers, Vec<JoinHandle<()>>)> {
         let inner = Mutex::new(Inner::default());
-        let pool =
-            Arc::new(Pool { inner, arrived: Condvar::new(), limit: shared.options.limits.queue });
+        let (arrived, limit) = (Condvar::new(), shared.options.limits.queue);
+        let pool = Arc::new(Pool { inner, arrived, limit, long: AtomicU32::new(0) });
         let readers = Readers { pool, shared };
         let count = readers.shared.options.readers.max(1);
         let thread = |i: usize| {
@@ -164,14 +177,53 @@ impl Readers {
         }
     }
 
-    /// Runs a program that seems to read only.
+    /// Runs a program that seems to read only on a read thread; gives it back with what came of it.
     pub fn run(
         &self,
         program: Program,
         stream: Stream,
         transaction: Option<Box<ReadTransaction>>,
-    ) -> Result<oneshot::Receiver<Result<Read>>> {
-        self.submit(move |readers| readers.read(program, stream, transaction))
+    ) -> Result<oneshot::Receiver<Result<(Program, Read)>>> {
+        self.submit(move |readers| {
+            let read = readers.run_here(&program, stream, transaction)?;
+            Ok((program, read))
+        })
+    }
+
+    /// The same on the caller's thread, which may block.
+    pub fn run_here(
+        &self,
+        program: &Program,
+        stream: Stream,
+        transaction: Option<Box<ReadTransaction>>,
+    ) -> Result<Read> {
+        self.read(program, stream, transaction, self.shared.options.limits.statement)
+    }
+
+    /// The same on a thread that must not block; none if that takes too long.
+    pub fn run_briefly(&self, program: &Program, stream: &Stream) -> Option<Result<Read>> {
+        let [step] = program.steps.as_slice() else { return None };
+        let sql = &step.statement.sql;
+        let idle = !lock(&self.pool.inner).idle.is_empty();
+        if !idle || text::control(sql).is_some() || self.one_of_the_long_ones() {
+            return None;
+        }
+        let (began, limit) = (Instant::now(), self.shared.options.limits.statement);
+        let read = self.read(program, stream.clone(), None, limit.min(BRIEF));
+        if began.elapsed() >= BRIEF {
+            self.pool.long.store(AFTER_LONG, Ordering::Relaxed);
+        }
+        match &read {
+            Ok(Read { ran: Some((outcome, _)), .. }) if limit > BRIEF && was_stopped(outcome) => {
+                None
+            }
+            _ => Some(read),
+        }
+    }
+
+    fn one_of_the_long_ones(&self) -> bool {
+        let less = |long: u32| long.checked_sub(1);
+        self.pool.long.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     /// What is known of a statement without running it.
@@ -187,73 +239,50 @@ impl Readers {
         })
     }
 
-    /// The same on the caller's thread.
-    pub fn read(
+    fn read(
         &self,
-        program: Program,
+        program: &Program,
         stream: Stream,
         transaction: Option<Box<ReadTransaction>>,
+        time: Duration,
     ) -> Result<Read> {
-        let (generation, mut reader, rest) = match transaction {
-            Some(open) => {
-                let ReadTransaction { reader, generation, readonly, snapshot, savepoints, _place } =
-                    *open;
-                (generation, reader, Some((readonly, snapshot, savepoints, _place)))
+        let (generation, mut reader, open) = match transaction {
+            Some(transaction) => {
+                (transaction.generation, transaction.reader, Some(transaction.open))
             }
             None => {
                 let (generation, reader) = self.checkout()?;
                 (generation, reader, None)
             }
         };
-        let readonly = rest.as_ref().is_some_and(|(readonly, ..)| *readonly);
-        let writes = program.steps.iter().any(|step| writes(&mut reader, step));
-        let back = |readers: &Readers,
-                    reader: Reader,
-                    rest: Option<(bool, Option<Position>, Vec<String>, Seat)>| {
-            match rest {
-                Some((readonly, snapshot, savepoints, _place)) => Some(Box::new(ReadTransaction {
-                    reader,
-                    generation,
-                    readonly,
-                    snapshot,
-                    savepoints,
-                    _place,
-                })),
-                None => {
-                    readers.checkin(generation, reader);
-                    None
-                }
-            }
-        };
-        if writes && !readonly {
-            return Ok(Read::Writes { program, transaction: back(self, reader, rest) });
+        let readonly = open.as_ref().is_some_and(|open| open.readonly);
+        if !readonly && program.steps.iter().any(|step| writes(&mut reader, step)) {
+            let transaction = self.put_back(generation, reader, open)?;
+            return Ok(Read { ran: None, transaction });
         }
-        let mut run = ReadRun {
-            shared: &self.shared,
-            reader: &mut reader,
-            stream,
-            open: rest.is_some(),
-            readonly,
-            snapshot: rest.as_ref().and_then(|(_, snapshot, ..)| *snapshot),
-            savepoints: rest
-                .as_ref()
-                .map(|(_, _, savepoints, _)| savepoints.clone())
-                .unwrap_or_default(),
+        let mut run = ReadRun { shared: &self.shared, reader: &mut reader, stream, open, time };
+        let steps = run.program(program);
+        let (stream, open) = (run.stream, run.open);
+        let outcome = Outcome { steps: steps?, receipt: None };
+        let transaction = self.put_back(generation, reader, open)?;
+        Ok(Read { ran: Some((outcome, stream)), transaction })
+    }
+
+    /// Gives a connection back, or keeps it for its open transaction.
+    fn put_back(
+        &self,
+        generation: u64,
+        reader: Reader,
+        open: Option<OpenRead>,
+    ) -> Result<Option<Box<ReadTransaction>>> {
+        let Some(mut open) = open else {
+            self.checkin(generation, reader);
+            return Ok(None);
         };
-        let ran = run.program(&program);
-        let (stream, open, readonly) = (run.stream, run.open, run.readonly);
-        let (snapshot, savepoints) = (run.snapshot, run.savepoints);
-        let steps = ran?;
-        let transaction = match (open, rest) {
-            (true, Some((.., seat))) => {
-                back(self, reader, Some((readonly, snapshot, savepoints, seat)))
-            }
-            (true, None) => {
-                back(self, reader, Some((readonly, snapshot, savepoints, self.seat()?)))
-            }
-            (false, _) => back(self, reader, None),
-        };
-        Ok(Read::Ran { outcome: Outcome { steps, receipt: None }, stream, transaction })
+        if open.seat.is_none() {
+            open.seat = Some(self.seat()?);
+        }
+        Ok(Some(Box::new(ReadTransaction { reader, generation, open })))
     }
 
     fn seat(&self) -> Result<Seat> {
@@ -268,6 +297,11 @@ impl Readers {
         inner.open += 1;
         Ok(Seat(self.pool.clone()))
     }
+}
+
+/// Whether its only statement was stopped by its time limit.
+fn was_stopped(outcome: &Outcome) -> bool {
+    matches!(&outcome.steps[..], [StepOutcome::Failed(error)] if error.code() == "STATEMENT_TIMEOUT")
 }
 
 /// Whether a step writes: then the whole program belongs to the writer. A statement that does not
@@ -287,15 +321,15 @@ struct ReadRun<'a> {
     shared: &'a Shared,
     reader: &'a mut Reader,
     stream: Stream,
-    open: bool,
-    readonly: bool,
-    snapshot: Option<Position>,
-    savepoints: Vec<String>,
+    open: Option<OpenRead>,
+    /// How long each statement may run.
+    time: Duration,
 }
 
 impl ReadRun<'_> {
     fn program(&mut self, program: &Program) -> Result<Vec<StepOutcome>> {
-        let position = self.snapshot.unwrap_or_else(|| self.shared.position());
+        let snapshot = self.open.as_ref().and_then(|open| open.snapshot);
+        let position = snapshot.unwrap_or_else(|| self.shared.position());
         let context = self.reader.context.clone();
         self.stream.enter(&context, &self.shared.options.node, position);
         self.reader.db.set_last_insert_rowid(self.stream.last_insert_rowid);
@@ -305,7 +339,8 @@ impl ReadRun<'_> {
         }
         let mut outcomes = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
-            let runs = step.condition.as_ref().is_none_or(|c| holds(c, &outcomes, !self.open));
+            let runs =
+                step.condition.as_ref().is_none_or(|c| holds(c, &outcomes, self.open.is_none()));
             outcomes.push(match runs.then(|| self.step(&step.statement)) {
                 None => StepOutcome::Skipped,
                 Some(Ok(result)) => StepOutcome::Done(result),
@@ -324,32 +359,34 @@ impl ReadRun<'_> {
         if let Some(control) = text::control(&statement.sql) {
             return self.control(&control);
         }
-        if let Some(answer) = self.stream.pragma(&statement.sql, self.open) {
+        if let Some(answer) = self.stream.pragma(&statement.sql, self.open.is_some()) {
             return Ok(answer);
         }
-        if self.open && self.snapshot.is_none() {
-            // The snapshot is taken by the first read: note where it stands.
-            self.snapshot = Some(self.reader.position()?);
-        }
-        if self.readonly && !self.reader.client.prepared(&statement.sql)?.readonly {
-            return Err(write_in_readonly());
+        if let Some(open) = &mut self.open {
+            if open.snapshot.is_none() {
+                // The snapshot is taken by the first read: note where it stands.
+                open.snapshot = Some(self.reader.position()?);
+            }
+            if open.readonly && !self.reader.client.prepared(&statement.sql)?.readonly {
+                return Err(write_in_readonly());
+            }
         }
         let limits = &self.shared.options.limits;
-        let budget = budget(limits.response_rows, limits.response_bytes, limits.statement);
+        let budget = budget(limits.response_rows, limits.response_bytes, self.time);
         self.reader.client.run(statement, &budget, &self.reader.deadline)
     }
 
     fn control(&mut self, control: &Control) -> Result<StatementResult> {
         let sql_error = |message: String| Error::invalid("SQLITE_ERROR", message);
         let db = self.reader.db;
-        match (control, self.open) {
+        match (control, self.open.is_some()) {
             (Control::Begin(_), true) => {
                 return Err(sql_error("cannot start a transaction within a transaction".into()));
             }
             (Control::Begin(begin), false) => {
                 db.execute_batch("BEGIN")?;
-                self.readonly = *begin == Begin::ReadOnly;
-                self.open = true;
+                let readonly = *begin == Begin::ReadOnly;
+                self.open = Some(OpenRead { readonly, ..OpenRead::default() });
             }
             (Control::Commit | Control::Rollback, true) => self.end()?,
             (Control::Commit, false) => {
@@ -361,13 +398,14 @@ impl ReadRun<'_> {
             (Control::Savepoint(name), _) => {
                 check_name(name)?;
                 db.execute_batch(&format!("SAVEPOINT {}", quoted(name)))?;
-                self.open = true;
-                self.savepoints.push(name.clone());
+                self.open.get_or_insert_default().savepoints.push(name.clone());
             }
             (Control::Release(name), _) => {
                 db.execute_batch(&format!("RELEASE {}", quoted(name)))?;
-                let found = self.savepoints.iter().rposition(|n| n.eq_ignore_ascii_case(name));
-                self.savepoints.truncate(found.unwrap_or(0));
+                if let Some(open) = &mut self.open {
+                    let found = open.savepoints.iter().rposition(|n| n.eq_ignore_ascii_case(name));
+                    open.savepoints.truncate(found.unwrap_or(0));
+                }
                 if db.is_autocommit() {
                     self.end()?;
                 }
@@ -380,14 +418,11 @@ impl ReadRun<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
-        if !self.reader.db.is_autocommit() {
-            self.reader.db.execute_batch("ROLLBACK")?;
+        self.open = None;
+        match self.reader.db.is_autocommit() {
+            true => Ok(()),
+            false => self.reader.db.execute_batch("ROLLBACK"),
         }
-        self.open = false;
-        self.readonly = false;
-        self.snapshot = None;
-        self.savepoints.clear();
-        Ok(())
     }
 }
 

@@ -149,22 +149,33 @@ impl Session {
                 None
             }
         };
-        let (readers, stream) = (self.database.readers(), self.stream.clone());
-        let read = match self.may_block {
-            true => readers.read(program, stream, transaction)?,
-            false => readers.run(program, stream, transaction)?.await.map_err(|_| gone())??,
-        };
-        match read {
-            Read::Ran { outcome, stream, transaction } => {
+        let (program, read) = self.read_somewhere(program, transaction).await?;
+        self.open = read.transaction.map(|t| Open::Reading(Mutex::new(t)));
+        match read.ran {
+            Some((outcome, stream)) => {
                 self.stream = stream;
-                self.open = transaction.map(|t| Open::Reading(Mutex::new(t)));
                 Ok(outcome)
             }
-            Read::Writes { program, transaction } => {
-                self.open = transaction.map(|t| Open::Reading(Mutex::new(t)));
-                self.write(program, options, None).await
-            }
+            None => self.write(program, options, None).await,
         }
+    }
+
+    async fn read_somewhere(
+        &self,
+        program: Program,
+        transaction: Option<Box<ReadTransaction>>,
+    ) -> Result<(Program, Read)> {
+        let readers = self.database.readers();
+        if self.may_block {
+            let read = readers.run_here(&program, self.stream.clone(), transaction)?;
+            return Ok((program, read));
+        }
+        if transaction.is_none()
+            && let Some(read) = readers.run_briefly(&program, &self.stream)
+        {
+            return Ok((program, read?));
+        }
+        readers.run(program, self.stream.clone(), transaction)?.await.map_err(|_| gone())?
     }
 
     /// Options of the request, then those that the stream was given by `syncline_read('…')`.
@@ -256,7 +267,7 @@ impl Session {
     ) -> Result<(Program, Option<Option<Position>>, usize)> {
         let Some(Open::Reading(open)) = &mut self.open else { return Ok((program, None, 0)) };
         let open = open.get_mut().unwrap_or_else(|e| e.into_inner());
-        let savepoints = open.savepoints.iter();
+        let savepoints = open.open.savepoints.iter();
         let mut steps = vec![unconditional("BEGIN IMMEDIATE")];
         steps
             .extend(savepoints.map(|name| {
@@ -269,7 +280,7 @@ impl Session {
             }
         }
         steps.append(&mut program.steps);
-        Ok((Program { steps }, Some(open.snapshot), passed))
+        Ok((Program { steps }, Some(open.open.snapshot), passed))
     }
 
     /// Runs a text of several statements, stopping at the first that fails.
