@@ -143,7 +143,7 @@ fn of_held(held: &Held) -> Value {
     })
 }
 
-/// Replays at the writer, wherever that is.
+/// Replays at the writer, wherever that is; then it is held no longer.
 async fn replay(
     node: &Node,
     database: &Database,
@@ -161,17 +161,20 @@ async fn replay(
     let answered = node.forwarder.post(&url, &headers, body.into(), None).await?;
     let answer: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
     let position = answer["position"].as_str().filter(|_| answered.status.is_success());
-    position.map_or_else(|| Err(refused(&answer)), str::parse)
+    let position = position.map_or_else(|| Err(refused(answered.status, &answer)), str::parse)?;
+    let of = database.clone();
+    blocking(move || of.held_discard(id)).await?;
+    Ok(position)
 }
 
 /// Why the writer did not replay, in its own words.
-fn refused(answer: &Value) -> Error {
+fn refused(status: StatusCode, answer: &Value) -> Error {
     let error = &answer["error"];
     let word = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
     let message = format!("the writer refused it: {} ({})", word("message"), word("code"));
-    let kind = match error["retry"].as_str() {
-        Some("yes") => Kind::Unavailable,
-        Some("no") => Kind::Conflict,
+    let kind = match (status, error["retry"].as_str()) {
+        (StatusCode::CONFLICT, _) | (_, Some("no")) => Kind::Conflict,
+        (_, Some("yes")) => Kind::Unavailable,
         _ => Kind::Unknown,
     };
     Error::new(kind, "REPLAY_REFUSED", message).hint(word("hint"))

@@ -290,16 +290,17 @@ impl Database {
     }
 
     /// The commits after `position`, at most about `bytes` of them (at least one if there is one), or
-    /// `DIVERGED` (with the latest common position in the message) or `COMPACTED`. Blocks on storage.
+    /// `DIVERGED` (with the fork in the message, if what is held tells it) or `COMPACTED`. Blocks on
+    /// storage.
     pub fn changes_after(&self, position: Position, bytes: usize) -> Result<Vec<Commit>> {
-        self.with_reader(|reader| {
+        let found = self.with_reader(|reader| {
             let standing = reader.standing()?;
             match reader.chain_at(position.version)? {
-                Some(chain) if chain == position.chain => reader.after(position.version, bytes),
-                Some(_) => Err(diverged_from(&standing.position)),
-                None if position.version > standing.position.version => {
-                    Err(diverged_from(&standing.position))
+                Some(chain) if chain == position.chain => {
+                    reader.after(position.version, bytes).map(Ok)
                 }
+                Some(_) => Ok(Err(standing.position)),
+                None if position.version > standing.position.version => Ok(Err(standing.position)),
                 None => Err(Error::new(
                     Kind::Behind,
                     "COMPACTED",
@@ -307,7 +308,8 @@ impl Database {
                 )
                 .hint("take a snapshot and follow from its position")),
             }
-        })
+        })?;
+        found.or_else(|end| Err(diverged(end, self.fork_of(position)?)))
     }
 
     /// The schema's objects, and the position at which they were read. Blocks on storage.
@@ -435,12 +437,17 @@ fn undone(receipt: Position) -> Error {
         .hint("the database was put back from a backup; `syncline held list` shows what is kept")
 }
 
-fn diverged_from(common: &Position) -> Error {
-    Error::diverged(
-        "DIVERGED",
-        format!("that position is not in this history; it now ends at {common}"),
-    )
-    .hint("take a snapshot and follow from its position")
+fn diverged(end: Position, fork: Option<Position>) -> Error {
+    let not_here = "that position is not in this history";
+    match fork {
+        Some(fork) => {
+            Error::diverged("DIVERGED", format!("{not_here}: it was undone after {fork}")).hint(
+                "undo what came after that position and follow from there, or take a snapshot",
+            )
+        }
+        None => Error::diverged("DIVERGED", format!("{not_here}, which now ends at {end}"))
+            .hint("take a snapshot and follow from its position"),
+    }
 }
 
 /// The side of a store, for HEAL's decision.

@@ -2,11 +2,13 @@
 
 use super::core::Core;
 use super::database::{Database, wait};
+use super::shared::lock;
 use super::shelf::{self, Shelf};
 use super::status::Held;
 use crate::acknowledge::Level;
-use crate::change::{BodyReader, Change, Decoder, Op, Position, SchemaStep, ValueRef};
+use crate::change::{BodyReader, Change, Decoder, Op, Position, SchemaStep, ValueRef, Version};
 use crate::error::{Error, Kind, Result};
+use crate::store::Source;
 use crate::store::sqlite::HeldCommit;
 
 /// Lines of detail that are shown of one held thing.
@@ -25,6 +27,26 @@ impl Database {
             }
         }
         Ok(all)
+    }
+
+    /// Where the history of `position` left this one. What was undone here is held, and each commit names
+    /// the chain that it continued: so it is known, or nothing is said.
+    pub(crate) fn fork_of(&self, position: Position) -> Result<Option<Position>> {
+        let mut held = self.with_reader(|reader| reader.held())?;
+        if let Some(shelf) = Shelf::existing(self.options())? {
+            held.append(&mut shelf.list()?);
+        }
+        let mut chain = position.chain;
+        while let Some(undone) = held.iter().find(|held| held.commit.chain() == chain) {
+            chain = undone.commit.header().previous;
+            let version = Version(undone.commit.version().0.saturating_sub(1));
+            if self.with_reader(|reader| reader.chain_at(version))? == Some(chain) {
+                let epoch = lock(&self.shared().lineage).at(version).map(|reign| reign.epoch);
+                let epoch = epoch.unwrap_or_default();
+                return Ok(Some(Position { epoch, version, chain, ..Position::default() }));
+            }
+        }
+        Ok(None)
     }
 
     /// One held thing, with its changes in words. Blocks on storage.
