@@ -465,7 +465,9 @@ impl Core {
 
     /// Orderly end: everything durable, the log in the main file, the epoch given up.
     pub(crate) fn close(&mut self) -> Result<()> {
-        if self.shared.condition().state != State::Ok {
+        // Also after a commit that found no space, if there is some by now: what it wrote of itself behind
+        // the log's end may be whole, and the next start would take it for done. This writes over it.
+        if !matches!(self.shared.condition().state, State::Ok | State::DiskFull) {
             return Ok(());
         }
         self.flush_now()?;
