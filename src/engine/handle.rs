@@ -18,16 +18,13 @@ pub struct ReadHandle {
 
 impl ReadHandle {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<ReadHandle> {
-        let place = shared.place()?;
-        let reader = place.open()?;
-        Ok(ReadHandle { shared, generation: place.generation, reader })
+        let (generation, reader) = shared.open_place()?;
+        Ok(ReadHandle { shared, generation, reader })
     }
 
     fn current(&mut self) -> Result<&mut Reader> {
-        let place = self.shared.place()?;
-        if place.generation != self.generation {
-            self.reader = place.open()?;
-            self.generation = place.generation;
+        if self.shared.place()?.generation != self.generation {
+            (self.generation, self.reader) = self.shared.open_place()?;
         }
         Ok(&mut self.reader)
     }

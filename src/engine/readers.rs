@@ -165,7 +165,7 @@ impl Readers {
             return Ok(idle);
         }
         drop(inner);
-        Ok((place.generation, place.open()?))
+        self.shared.open_place()
     }
 
     /// Gives a connection back.

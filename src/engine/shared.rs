@@ -31,7 +31,7 @@ pub(crate) struct Place {
 impl Place {
     /// A connection to it. If another file was put at its path, there is none: SQLite would read that
     /// one through the old file's write-ahead log.
-    pub fn open(&self) -> Result<Reader> {
+    fn open(&self) -> Result<Reader> {
         let reader = Reader::open(&self.disk, &self.path)?;
         if self.disk.identity(&self.path).ok() == Some(self.identity) {
             return Ok(reader);
@@ -193,6 +193,18 @@ impl Shared {
                 "try again in a moment, or ask another node; `syncline status` shows how far it is",
             )
         })
+    }
+
+    /// A connection to the place that serves reads, with its generation. A copy that was rebuilt takes its
+    /// predecessor's files away, perhaps while they are being opened: then the new one is.
+    pub fn open_place(&self) -> Result<(u64, Reader)> {
+        loop {
+            let place = self.place()?;
+            match place.open() {
+                Err(_) if self.place()?.generation != place.generation => {}
+                opened => return Ok((place.generation, opened?)),
+            }
+        }
     }
 
     /// Makes reads go to another place from now on.
