@@ -82,9 +82,10 @@ impl World {
     /// Rows 2 and 3 are on readers and writer, and the mark knows them.
     pub fn wait_for_the_mark(&self) {
         let position = self.writer.position().to_string();
-        eventually("the mark knows the last commit", || {
+        eventually("the mark knows the last commit, and no checkpoint is under way", || {
             let mark = self.disk.snapshot("/a/main.mark");
-            String::from_utf8_lossy(&mark).contains(&position)
+            let mark = String::from_utf8_lossy(&mark);
+            mark.contains(&position) && !mark.contains(r#""page":null"#)
         });
     }
 
