@@ -174,19 +174,6 @@ fn what_a_reader_in_memory_held_is_there_after_a_restart() {
     world.writer.close();
 }
 
-/// A reader that has seen more of this epoch than the writer has is proof of a restore.
-#[test]
-fn a_reader_that_is_ahead_stops_the_writer() {
-    let world = World::new(WorkingCopy::Disk);
-    let mut ahead = world.writer.position();
-    ahead.version = ahead.version.next();
-    world.writer.register_reader("r", ahead);
-    assert_eq!(refused(&world.writer), "RESTORED");
-    assert!(world.writer.status().note.contains("\"r\""));
-    world.writer.resolve(Keep::Backing).unwrap();
-    world.close();
-}
-
 /// `on_restore = "adopt"`: the restored state is the truth, in a new epoch, and what only the node had is
 /// held all the same.
 #[test]

@@ -4,12 +4,13 @@
 mod http;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use http::{Answer, Running, SOON, chunk, read, send, write};
 use serde_json::{Value as Json, json};
 use syncline::api::{HttpLimits, Server};
-use syncline::engine::{Database, DatabaseOptions, Role};
+use syncline::engine::{Database, DatabaseOptions, Role, State};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A writer and a reader.
@@ -337,4 +338,50 @@ async fn a_promoted_reader_takes_writes_itself() {
     assert_eq!(pair.databases[1].role(), Role::Writer);
     result(&run(&pair.reader, "INSERT INTO t VALUES (2)").await, 0);
     assert_eq!(value(&run(&pair.reader, "SELECT count(*) FROM t").await, 0), "2");
+}
+
+fn back_up(file: &Path, to: &Path) {
+    let open = |path| rusqlite::Connection::open(path).unwrap();
+    let (from, mut to) = (open(file), open(to));
+    let copy = rusqlite::backup::Backup::new(&from, &mut to).unwrap();
+    copy.run_to_completion(100, Duration::ZERO, None).unwrap();
+}
+
+/// The backing file is put back from a backup, and a writer goes on that knows nothing of what was there.
+/// The reader follows at once, and holds what it undoes: it is the only one that can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_followed_a_restore_tells_the_writer_of_it() {
+    let pair = Pair::start().await;
+    result(&run(&pair.writer, "CREATE TABLE t(a)").await, 0);
+    let dir = pair._dir.path();
+    let (file, backup) = (dir.join("main.db"), dir.join("backup.db"));
+    back_up(&file, &backup);
+    result(&run(&pair.writer, "INSERT INTO t VALUES (1)").await, 0);
+    let seen = pair.databases[0].position();
+    let reader = &pair.databases[1];
+    reader.watch().wait_for(|position| *position == seen).await.unwrap();
+    let listen = listener().await;
+    std::fs::rename(&backup, &file).unwrap();
+    std::fs::remove_file(dir.join("main.db-wal")).unwrap();
+    let mut options = DatabaseOptions::writer(&file);
+    options.data_dir = dir.join("next");
+    options.node = "b".into();
+    options.advertise = url(listen.local_addr().unwrap());
+    options.take_over = true;
+    let next = open(options).await;
+    assert_eq!(next.status().state, State::Ok);
+    let serving = next.clone();
+    let _serving = Running::on(listen, |address| server("b", address, serving)).await;
+    reader.wake();
+    tokio::time::timeout(SOON, async {
+        while next.status().state != State::Restored {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the reader tells");
+    let note = next.status().note;
+    assert!(note.contains("\"r1\"") && note.contains(&seen.to_string()), "{note}");
+    assert_eq!(reader.status().held, 1, "and holds what it undid");
+    tokio::task::spawn_blocking(move || next.close()).await.unwrap();
 }

@@ -60,6 +60,7 @@ async fn next(
 struct Report {
     node: String,
     position: String,
+    undone: Option<String>,
 }
 
 /// `POST /v1/databases/{db}/readers`.
@@ -72,6 +73,9 @@ pub(super) async fn register(node: &Node, database: &Database, call: Call) -> An
     })?;
     if report.node.is_empty() || report.node.len() > LONGEST_NAME {
         return Err(Error::invalid("NODE_NAME_INVALID", "the report names no node"));
+    }
+    if let Some(undone) = &report.undone {
+        database.reader_undid(&report.node, undone.parse()?);
     }
     database.register_reader(&report.node, report.position.parse()?);
     Ok(reply::full(StatusCode::NO_CONTENT, "application/json", ""))

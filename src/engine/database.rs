@@ -15,7 +15,7 @@ use super::options::{DatabaseOptions, Role};
 use super::readers::Readers;
 use super::session::Session;
 use super::shared::{Shared, lock};
-use super::status::{ReceiptState, State, Status};
+use super::status::{ReceiptState, Status};
 use super::{open, resolve};
 use crate::change::{Commit, Object, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
@@ -352,29 +352,30 @@ impl Database {
 
     /// A reader tells where it stands (kept for `status` and for the log's retention).
     ///
-    /// One that is ahead of this writer in the writer's own epoch has seen commits that are no longer
-    /// here: the backing database was restored.
+    /// One that has commits which are not in this writer's history proves that the backing database was
+    /// restored, unless that was decided since, or power failed.
     pub fn register_reader(&self, node: &str, position: Position) {
-        self.check_ahead(node, position);
+        self.compare_with(node, position);
         self.0.shared.heard_of(node, position);
     }
 
-    /// The writer's thread says whether a reader is ahead: a commit may show in the file a moment before
-    /// it shows in this writer's position.
-    fn check_ahead(&self, node: &str, reader: Position) {
-        let ahead =
-            move |mine: Position| reader.epoch == mine.epoch && reader.version > mine.version;
-        let Some(inbox) = self.inbox().ok().filter(|_| ahead(self.position())) else { return };
+    /// The writer's thread says whether a reader has what is not there: a commit may show in the file a
+    /// moment before it shows in this writer's position. A reader that was in step stays so, behind: it
+    /// is looked at when it is first heard of, and when it is ahead.
+    fn compare_with(&self, node: &str, reader: Position) {
+        let is_new = !lock(&self.0.shared.readers).contains_key(node);
+        if is_new || reader.version > self.position().version {
+            self.reader_undid(node, reader);
+        }
+    }
+
+    /// A reader tells of a position that it had to undo, or has: the same proof, even if the reader has
+    /// followed a restore already.
+    pub fn reader_undid(&self, node: &str, undone: Position) {
+        let settled = self.0.shared.settled.load(Ordering::Relaxed);
+        let Some(inbox) = self.inbox().ok().filter(|_| undone.epoch.0 >= settled) else { return };
         let node = node.to_owned();
-        let _ = inbox.errand(move |core| {
-            let mine = core.store.position();
-            if ahead(mine) && core.shared.condition().state == State::Ok {
-                core.restored(&format!(
-                    "the reader {node:?} had already seen {reader}, this writer stands at {mine}"
-                ));
-            }
-            Ok(())
-        });
+        let _ = inbox.errand(move |core| core.compare_with(&node, undone));
     }
 
     /// Looks at the backing database now, instead of at the next check. For readers.

@@ -11,11 +11,13 @@
 //! checkpoint would not have written. Then every other page is in the log, and no harm is done.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::mark::{self, beside, remove_database};
 use super::shelf;
 use super::status::State;
+use crate::change::{Position, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::FileId;
 use crate::store::sqlite::{SqliteStore, position_without_log};
@@ -172,6 +174,39 @@ impl Core {
         self.shared.set_condition(State::Fenced, note.clone());
         self.shared.stop(4, note.clone());
         Error::new(Kind::Diverged, "FENCED", note).hint("send writes to the new writer")
+    }
+
+    /// A reader tells where it stands. What it has and this history has not was in the backing database:
+    /// another writer put it there, or the file was restored.
+    pub fn compare_with(&mut self, node: &str, reader: Position) -> Result<()> {
+        let settled = self.shared.settled.load(Ordering::Relaxed);
+        let counts = self.shared.condition().state == State::Ok && reader.epoch.0 >= settled;
+        if !counts || !self.has_lost(reader)? {
+            return Ok(());
+        }
+        self.confirm()?;
+        let mine = self.store.position();
+        Err(self.restored(&format!(
+            "the reader {node:?} had already seen {reader}, this writer stands at {mine}"
+        )))
+    }
+
+    /// Whether that position is not in this history. Where the log no longer reaches, the lineage says.
+    fn has_lost(&mut self, seen: Position) -> Result<bool> {
+        if seen.version == Version(0) {
+            return Ok(false);
+        }
+        if seen.version > self.store.position().version {
+            return Ok(true);
+        }
+        if let Some(chain) = self.store.chain_at(seen.version)? {
+            return Ok(chain != seen.chain);
+        }
+        let reigns = &self.store.lineage().0;
+        let Some(i) = reigns.iter().position(|reign| reign.epoch == seen.epoch) else {
+            return Ok(true);
+        };
+        Ok(reigns.get(i + 1).is_some_and(|next| seen.version >= next.first))
     }
 
     /// What the backing database never heard of: it is another's now.

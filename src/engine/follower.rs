@@ -229,10 +229,12 @@ impl Follower {
     fn rewind(&mut self, to: Version) -> Result<()> {
         let (shared, now) = (self.shared.clone(), self.shared.now());
         let mine = self.copy();
+        let stood_at = mine.position();
         if shared.options.working_copy == WorkingCopy::Memory {
             shelf::hold(&shared, mine, to, "undone", &mut |_| Ok(true))?;
         }
         mine.rewind(to, "undone", now)?;
+        *lock(&shared.undone) = Some(stood_at);
         if shared.options.working_copy == WorkingCopy::Memory {
             for held in mine.held()? {
                 mine.discard(held.id)?;
@@ -387,6 +389,9 @@ impl Follower {
         let (shared, now) = (&self.shared, self.shared.now());
         let mut only_here =
             |commit: &Commit| Ok(fresh.chain_at(commit.version())? != Some(commit.chain()));
+        if old.position().version > common {
+            *lock(&shared.undone) = Some(old.position());
+        }
         if shared.options.working_copy == WorkingCopy::Memory {
             return shelf::hold(shared, old, common, "undone", &mut only_here).map(drop);
         }

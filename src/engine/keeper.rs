@@ -23,7 +23,7 @@ use super::mark::{self, Mark};
 use super::options::OnRestore;
 use super::shared::{Shared, lock};
 use super::status::State;
-use crate::change::Position;
+use crate::change::{Epoch, Position};
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::Disk;
 use crate::store::sqlite::Checkpointer;
@@ -190,8 +190,11 @@ impl Core {
         let path = mark::path(&options.data_dir, &options.name);
         let disk = options.disk.as_ref();
         let file = self.backing.as_ref().unwrap_or(&self.store);
-        let page = self.checkpointed.as_ref().map(|left| left.page.clone());
-        let mark = Mark::of(disk, file.path(), file.position(), file.lineage(), page)?;
+        let mark = Mark {
+            page: self.checkpointed.as_ref().map(|left| left.page.clone()),
+            settled: Epoch(shared.settled.load(Ordering::Relaxed)),
+            ..Mark::of(disk, file.path(), file.position(), file.lineage())?
+        };
         let same = mark::read(disk, &path)?.as_ref() == Some(&mark);
         if !same {
             mark::write(disk, &path, &mark)?;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::change::{Lineage, Position};
+use crate::change::{Epoch, Lineage, Position};
 use crate::error::{Error, Result};
 use crate::store::Source;
 use crate::store::disk::{Disk, FileId};
@@ -32,6 +32,12 @@ pub(crate) struct Mark {
     pub log: Option<(u64, u64)>,
     /// The hash of its first page on the disk; none while a checkpoint may be changing it.
     pub page: Option<String>,
+    /// Which run of the machine it was.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// What readers have of earlier epochs is no proof of a restore: see [`settled`].
+    #[serde(default)]
+    pub settled: Epoch,
 }
 
 fn io(what: &str, error: std::io::Error) -> Error {
@@ -76,19 +82,15 @@ pub(crate) fn write(disk: &dyn Disk, path: &Path, mark: &Mark) -> Result<()> {
 
 impl Mark {
     /// Remembers where the database stands now.
-    pub fn of(
-        disk: &dyn Disk,
-        file: &Path,
-        position: Position,
-        lineage: &Lineage,
-        page: Option<String>,
-    ) -> Result<Mark> {
+    pub fn of(disk: &dyn Disk, file: &Path, position: Position, lineage: &Lineage) -> Result<Mark> {
         Ok(Mark {
             position: position.to_string(),
             lineage: lineage.clone(),
             file: identity(disk, file)?.unwrap_or_default(),
             log: identity(disk, &beside(file, "-wal"))?,
-            page,
+            page: None,
+            run: disk.run_of_the_machine(),
+            settled: Epoch::default(),
         })
     }
 
@@ -117,7 +119,8 @@ fn last_of<'a>(mine: &'a Mark, beside: Option<&'a Mark>) -> &'a Mark {
 pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<()> {
     let path = path_beside(file);
     if let Some(there) = read(disk, &path)? {
-        let matters = |m: &Mark| (m.file, m.log, m.page.clone(), m.lineage.clone());
+        let matters =
+            |m: &Mark| (m.file, m.log, m.page.clone(), m.lineage.clone(), m.run.clone(), m.settled);
         let same = matters(&there) == matters(mark);
         // A writer that was overtaken, and has not noticed yet, must not hide its successor's.
         if same || there.goes_on_from(mark) {
@@ -125,6 +128,19 @@ pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<
         }
     }
     write(disk, &path, mark)
+}
+
+/// The epoch up to which a reader may have what is not there, as a writer finds it that has just begun
+/// `epoch`: a restore was decided then, or power failed and may have taken what was acknowledged from
+/// memory. What a reader has of that epoch or a later one, everybody had.
+pub(crate) fn settled(disk: &dyn Disk, own: &Path, file: &Path, epoch: Epoch) -> Result<Epoch> {
+    let marks = [read(disk, own)?, read(disk, &path_beside(file))?];
+    let run = disk.run_of_the_machine();
+    let same_run = |mark: &Mark| mark.run.is_some() && mark.run == run;
+    match marks.iter().flatten().all(same_run) {
+        true => Ok(marks.iter().flatten().map(|mark| mark.settled).max().unwrap_or_default()),
+        false => Ok(epoch),
+    }
 }
 
 /// Whether the last writer left its mark for the main file that lies there now: then it has opened it, and

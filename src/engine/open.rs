@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::core::Core;
@@ -18,7 +19,7 @@ use super::writer;
 use crate::change::{Epoch, Position, Tag, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::order::leader::{self, Candidate};
-use crate::ship::{Waker, wake_stream};
+use crate::ship::{Report, Waker, wake_stream};
 use crate::store::sqlite::{SqliteSource, SqliteStore, Sync};
 use crate::store::vfs::MemoryDisk;
 use crate::store::{Holder, Source, Store};
@@ -166,13 +167,17 @@ pub(crate) fn take_epoch(
 ) -> Result<Position> {
     let holder = holder_that_may_be_followed(shared, store, take_over)?;
     let tag = Tag(random()?);
-    let floor = Epoch(shared.highest.load(std::sync::atomic::Ordering::Relaxed));
+    let options = &shared.options;
+    let floor = Epoch(shared.highest.load(Ordering::Relaxed));
     let taken =
         store.take_epoch_above(floor, tag, &me(shared)).map_err(|error| match error.code() {
             "SQLITE_BUSY" => locked_by(holder.as_ref()),
             _ => error,
         })?;
-    tracing::info!(database = %shared.options.name, epoch = taken.epoch.0, version = taken.version.0, "took the epoch");
+    let (disk, own) = (options.disk.as_ref(), mark::path(&options.data_dir, &options.name));
+    let settled = mark::settled(disk, &own, &options.backing, taken.epoch)?;
+    shared.settled.fetch_max(settled.0, Ordering::Relaxed);
+    tracing::info!(database = %options.name, epoch = taken.epoch.0, version = taken.version.0, "took the epoch");
     Ok(taken)
 }
 
@@ -247,10 +252,11 @@ fn open_writer(database: &Database) -> Result<()> {
         shared.set_condition(State::Restored, note);
         return start_writing(database, core);
     }
+    let taken = take_epoch(shared, &mut file, options.take_over)?;
     if let Some(why) = restored {
-        tracing::warn!(database = %options.name, why, "the backing database was restored; adopting it");
+        tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it");
+        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
     }
-    take_epoch(shared, &mut file, options.take_over)?;
     hold_left_behind(shared, &mut file);
     start_writing(database, build_core(shared, file)?)
 }
@@ -383,7 +389,9 @@ pub(crate) fn listen(database: &Database) {
     let following = lock(&database.0.following);
     let Some(wake) = following.as_ref().map(|f| f.waker()) else { return };
     let reporting = shared.clone();
-    match wake_stream(waker, move |_| wake(), move || reporting.position()) {
+    let report =
+        move || Report { position: reporting.position(), undone: *lock(&reporting.undone) };
+    match wake_stream(waker, move |_| wake(), report) {
         Ok(stream) => *lock(&database.0.wake) = Some(stream),
         Err(error) => tracing::warn!(%error, "cannot listen to the writer; the poll goes on"),
     }
@@ -458,7 +466,7 @@ impl Core {
         shared.knows(self.store.lineage());
         *lock(&shared.lineage) = self.store.lineage().clone();
         let version = self.store.position().version.0;
-        shared.durable.store(version, std::sync::atomic::Ordering::Release);
+        shared.durable.store(version, Ordering::Release);
         shared.verified_at(self.store.verified()?);
         Ok(())
     }

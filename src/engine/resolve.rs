@@ -123,7 +123,8 @@ impl Core {
 
     fn go_on_with(&mut self, mut file: SqliteStore) -> Result<Position> {
         let shared = self.shared.clone();
-        take_epoch(&shared, &mut file, true)?;
+        let taken = take_epoch(&shared, &mut file, true)?;
+        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
         *self = build_core(&shared, file)?;
         // The keeper has the old file open.
         shared.decisions.fetch_add(1, Ordering::Release);

@@ -73,6 +73,10 @@ pub(crate) struct Shared {
     pub shelved: AtomicU64,
     /// The highest epoch that this node knows of: a restored file may not know it any more.
     pub highest: AtomicU64,
+    /// Where this copy stood before it last had to undo something.
+    pub undone: Mutex<Option<Position>>,
+    /// What readers have of earlier epochs is no proof of a restore.
+    pub settled: AtomicU64,
     /// Restores that were decided: each may have put another file in the backing file's place.
     pub decisions: AtomicU64,
     pub healed: [AtomicU64; 4],
@@ -107,6 +111,8 @@ impl Shared {
             log_bytes: AtomicU64::new(0),
             shelved: AtomicU64::new(0),
             highest: AtomicU64::new(0),
+            undone: Mutex::default(),
+            settled: AtomicU64::new(0),
             decisions: AtomicU64::new(0),
             healed: Default::default(),
             mismatches: AtomicU64::new(0),

@@ -15,4 +15,4 @@
 
 mod wake;
 
-pub use wake::{WakeStream, Waker, wake_stream};
+pub use wake::{Report, WakeStream, Waker, wake_stream};

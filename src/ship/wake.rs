@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/databases/DB/wake?node=NAME     {"position":"7.1042.…"}⏎ at once, at every move, every 5 s
-//! POST /v1/databases/DB/readers            {"node":"NAME","position":"7.1041.…"}
+//! POST /v1/databases/DB/readers            {"node":"NAME","position":"7.1041.…","undone":"6.1043.…"}
 //! ```
 //!
 //! Between the writer's commit and the reader's look stand one flush, one read and one function call
@@ -46,6 +46,16 @@ pub struct Waker {
     pub node: String,
 }
 
+/// What a copy tells the writer of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Where it stands.
+    pub position: Position,
+    /// Where it stood before it last had to undo something: it may have followed a restore before the
+    /// writer knew of it.
+    pub undone: Option<Position>,
+}
+
 /// Keeps a stream to the writer; dropping it ends both of its threads.
 #[derive(Debug)]
 pub struct WakeStream {
@@ -58,7 +68,7 @@ impl Drop for WakeStream {
     }
 }
 
-/// Calls `wake` with each position the writer tells of, and tells the writer `position` once a
+/// Calls `wake` with each position the writer tells of, and tells the writer `report` once a
 /// second, until the guard is dropped. A stream that breaks, or cannot be opened, is opened again
 /// after 50 ms to 5 s, and each time `wake` is called without a position: the writer may be another
 /// one now, and looking will tell.
@@ -67,7 +77,7 @@ impl Drop for WakeStream {
 pub fn wake_stream(
     waker: Waker,
     wake: impl Fn(Option<Position>) + Send + 'static,
-    position: impl Fn() -> Position + Send + 'static,
+    report: impl Fn() -> Report + Send + 'static,
 ) -> io::Result<WakeStream> {
     let ends = [Arc::new(End::default()), Arc::new(End::default())];
     let stream = WakeStream { ends: ends.clone() };
@@ -76,7 +86,7 @@ pub fn wake_stream(
     thread::Builder::new().name("wake".into()).spawn(move || listener.listen(&listening, &wake))?;
     thread::Builder::new()
         .name("report".into())
-        .spawn(move || waker.report(&reporting, &position))?;
+        .spawn(move || waker.report(&reporting, &report))?;
     Ok(stream)
 }
 
@@ -163,12 +173,14 @@ impl Waker {
         }
     }
 
-    fn report(&self, end: &End, position: &impl Fn() -> Position) {
+    fn report(&self, end: &End, report: &impl Fn() -> Report) {
         while !end.is_set() {
-            let body = serde_json::json!({
-                "node": self.node,
-                "position": position().to_string(),
-            });
+            let Report { position, undone } = report();
+            let mut body =
+                serde_json::json!({ "node": self.node, "position": position.to_string() });
+            if let Some(undone) = undone {
+                body["undone"] = undone.to_string().into();
+            }
             let head = format!("POST /v1/databases/{}/readers HTTP/1.0", self.database);
             if let Err(error) = self.ask(end, &head, &body.to_string(), PATIENCE) {
                 tracing::debug!(node = self.node, %error, "the position was not reported");
@@ -251,6 +263,10 @@ mod tests {
         Position { epoch, version, chain: Chain(u128::from(version.0)), ..Position::default() }
     }
 
+    fn stands(version: u64) -> Report {
+        Report { position: at(version), undone: None }
+    }
+
     fn waker(url: String) -> Waker {
         let writer = Arc::new(move || Some(url.clone()));
         Waker { writer, database: "main".into(), node: "r1".into() }
@@ -297,7 +313,7 @@ mod tests {
                 }
             });
         let (woken, positions) = mpsc::channel();
-        let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || at(0)).unwrap();
+        let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || stands(0)).unwrap();
         // Each break is a reason to look, too.
         let expected = [None, Some(at(1)), None, Some(at(2)), Some(at(3)), None];
         for woken in expected {
@@ -312,14 +328,17 @@ mod tests {
     #[test]
     fn the_position_is_reported() {
         let (waker, requests) = writer(|_, _| OK.into());
-        let _guard = wake_stream(waker, |_| {}, || at(41)).unwrap();
+        let report = || Report { undone: Some(at(43)), ..stands(41) };
+        let _guard = wake_stream(waker, |_| {}, report).unwrap();
         let report = std::iter::from_fn(|| requests.recv_timeout(SOON).ok())
             .find(|request| request.starts_with("POST"))
             .unwrap();
         assert!(report.starts_with("POST /v1/databases/main/readers HTTP/1.0\r\nhost: 127.0.0.1:"));
         let body: serde_json::Value =
             serde_json::from_str(report.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-        assert_eq!(body, serde_json::json!({"node": "r1", "position": at(41).to_string()}));
+        let (position, undone) = (at(41).to_string(), at(43).to_string());
+        let expected = serde_json::json!({"node": "r1", "position": position, "undone": undone});
+        assert_eq!(body, expected);
     }
 
     #[test]
@@ -327,7 +346,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let waker = waker(format!("http://{}", listener.local_addr().unwrap()));
         let (woken, positions) = mpsc::channel::<Option<Position>>();
-        let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || at(0)).unwrap();
+        let guard = wake_stream(waker, move |p| woken.send(p).unwrap_or(()), || stands(0)).unwrap();
         let _open = listener.accept().unwrap();
         drop(guard);
         let ended = positions.recv_timeout(SILENCE / 2);

@@ -68,6 +68,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Creates a directory and those above it, where missing.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Which run of the machine this is, if that can be told: what was not synced in an earlier one may be
+    /// gone.
+    fn run_of_the_machine(&self) -> Option<String> {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+    }
 }
 
 /// The operating system's disk.

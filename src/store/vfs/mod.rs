@@ -260,4 +260,8 @@ impl Disk for MemoryDisk {
     fn create_dir_all(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    fn run_of_the_machine(&self) -> Option<String> {
+        Some(format!("after {} failures of power", self.volume.failures))
+    }
 }

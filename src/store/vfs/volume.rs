@@ -15,6 +15,8 @@ use super::handle::Handle;
 pub(super) struct Volume {
     pub(super) vfs: String,
     pub(super) loss: Loss,
+    /// How often the power failed before.
+    pub(super) failures: u64,
     pub(super) gate: Gate,
     pub(super) space: Arc<Space>,
     files: RwLock<BTreeMap<String, Arc<File>>>,
@@ -51,12 +53,17 @@ pub(super) struct Opening {
 
 impl Volume {
     pub(super) fn new(loss: Loss, capacity: u64) -> Arc<Volume> {
+        Volume::after(0, loss, capacity)
+    }
+
+    fn after(failures: u64, loss: Loss, capacity: u64) -> Arc<Volume> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let vfs = format!("syncline-memory-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Arc::new_cyclic(|this| Volume {
             _registration: Registration::new(&vfs, this.clone()),
             vfs,
             loss,
+            failures,
             gate: Gate::new(),
             space: Arc::new(Space::new(capacity)),
             files: RwLock::default(),
@@ -166,7 +173,9 @@ impl Volume {
     pub(super) fn crash(&self, mut chance: Option<Chance>) -> Arc<Volume> {
         let shut = self.gate.shut();
         self.gate.freeze(&shut);
-        let after = Volume::new(self.loss, self.space.capacity.load(Ordering::Relaxed));
+        let failures = self.failures + u64::from(chance.is_some());
+        let capacity = self.space.capacity.load(Ordering::Relaxed);
+        let after = Volume::after(failures, self.loss, capacity);
         for (name, file) in self.files.read().unwrap().iter() {
             let contents = match &mut chance {
                 Some(chance) => file.survivor(self.loss, chance),
