@@ -66,7 +66,7 @@ pub struct RequestId {
 }
 
 /// The values of a row image as they stand in the body, not yet decoded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image<'a> {
     /// The key of a table that has no usable one.
     pub rowid: Option<i64>,
@@ -101,7 +101,7 @@ impl<'a> Image<'a> {
 }
 
 /// One row's before-image and after-image.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowChange<'a> {
     /// Index into the tables the body has declared so far.
     pub table: usize,

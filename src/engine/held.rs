@@ -113,7 +113,7 @@ fn ended() -> Error {
 }
 
 impl Core {
-    /// Applies the entries of a commit as a new one, if every row is as it was before it.
+    /// Applies the entries of a commit as a new one, if everything is as it was before it.
     fn replay(&mut self, body: &[u8]) -> Result<Position> {
         self.store.follow()?;
         let replayed = self.replay_inside(body);
@@ -128,8 +128,9 @@ impl Core {
         self.begin(Level::Disk)?;
         self.store.begin_unit(false)?;
         let at = self.now();
-        self.store.replay_entries(body, at).map_err(in_the_way)?;
-        let position = self.store.commit_unit(at, None)?;
+        let request = self.store.replay_entries(body).map_err(in_the_way)?;
+        let request = request.as_ref().map(|(id, response)| (id, response.as_slice()));
+        let position = self.store.commit_unit(at, request)?;
         self.commit(Level::Disk)?;
         Ok(position.unwrap_or(self.store.position()))
     }

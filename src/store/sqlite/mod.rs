@@ -38,6 +38,7 @@ mod power_loss;
 mod random;
 mod raw;
 mod recount;
+mod replay;
 mod restate;
 mod run;
 mod schema;

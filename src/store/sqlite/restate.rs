@@ -6,31 +6,12 @@ use super::capture::{Image, Mode};
 use super::raw::Db;
 use super::schema::quote;
 use super::{SqliteStore, Sync, recount};
-use crate::change::{
-    BodyReader, DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Timestamp,
-    Version,
-};
+use crate::change::{DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::vfs::MemoryDisk;
 use crate::store::{Source, Store};
 
 impl SqliteStore {
-    /// Applies the entries of a commit's body in the open unit, as if clients had made the changes; fails
-    /// if a row is not as it was before them. The connection must [`follow`](Self::follow).
-    pub(crate) fn replay_entries(&mut self, body: &[u8], at: Timestamp) -> Result<()> {
-        let point = self.point();
-        let version = self.position.version.next();
-        self.apply_body(&mut BodyReader::default(), body, version, at)?;
-        if self.captured_since(&point)? != body {
-            return Err(Error::new(
-                Kind::Diverged,
-                "REPLAY_CONFLICT",
-                "a row that it changes is not as it was before it",
-            ));
-        }
-        Ok(())
-    }
-
     /// The tables whose rows do not give the digest they should.
     fn disagreeing(&mut self) -> Result<Vec<(String, TableDigest)>> {
         let found: DatabaseDigest = recount::database(self.db)?;

@@ -48,7 +48,8 @@ impl Sequences {
         Ok(found)
     }
 
-    fn get(&self, name: &str) -> Option<i64> {
+    /// A table's entry.
+    pub fn get(&self, name: &str) -> Option<i64> {
         let found = self.entries.binary_search_by(|(known, _)| known.as_str().cmp(name));
         found.ok().map(|i| self.entries[i].1)
     }
