@@ -284,9 +284,17 @@ fn histogram(samples: &[Sample]) -> String {
     filled.map(line).collect::<Vec<_>>().join(", ")
 }
 
-/// Listens to the metric `syncline_group_size`, so that no second way of counting is needed.
+/// Listens to the engine's own metrics, so that no second way of counting is needed.
 #[derive(Clone, Default)]
-struct GroupSizes(Arc<Mutex<Vec<u64>>>);
+struct Heard(Arc<Mutex<Vec<f64>>>);
+
+/// The sizes of groups, how long each took, and how long its COMMIT.
+#[derive(Clone, Default)]
+struct GroupSizes {
+    sizes: Heard,
+    groups: Heard,
+    commits: Heard,
+}
 
 impl GroupSizes {
     fn install() -> Result<Self> {
@@ -296,13 +304,22 @@ impl GroupSizes {
     }
 
     fn take(&self) -> Vec<u64> {
+        let (groups, commits) = (self.groups.take(), self.commits.take());
+        let mean = |all: &[f64]| 1e3 * all.iter().sum::<f64>() / all.len().max(1) as f64;
+        println!("groups took {:.3} ms, their COMMIT {:.3} ms", mean(&groups), mean(&commits));
+        self.sizes.take().into_iter().map(|size| size as u64).collect()
+    }
+}
+
+impl Heard {
+    fn take(&self) -> Vec<f64> {
         std::mem::take(&mut self.0.lock().expect("no one panics with it"))
     }
 }
 
-impl HistogramFn for GroupSizes {
+impl HistogramFn for Heard {
     fn record(&self, value: f64) {
-        self.0.lock().expect("no one panics with it").push(value as u64);
+        self.0.lock().expect("no one panics with it").push(value);
     }
 }
 
@@ -321,7 +338,9 @@ impl Recorder for GroupSizes {
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
         match key.name() {
-            "syncline_group_size" => Histogram::from_arc(Arc::new(self.clone())),
+            "syncline_group_size" => Histogram::from_arc(Arc::new(self.sizes.clone())),
+            "syncline_commit_seconds" => Histogram::from_arc(Arc::new(self.groups.clone())),
+            "syncline_sync_seconds" => Histogram::from_arc(Arc::new(self.commits.clone())),
             _ => Histogram::noop(),
         }
     }

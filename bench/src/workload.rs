@@ -98,3 +98,12 @@ pub fn fill(db: &Database, count: usize) -> Result<()> {
         Ok(())
     })
 }
+
+/// Commits `count` rows, `size` in each transaction.
+pub fn fill_by(db: &Database, count: usize, size: usize) -> Result<()> {
+    let insert = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {size}) \
+         INSERT INTO bench (client, body) SELECT i % 256, '{BODY}' FROM n"
+    );
+    (0..count / size).try_for_each(|_| execute(db, &insert))
+}

@@ -177,7 +177,7 @@ impl DatabaseOptions {
             lease: Duration::from_secs(10),
             take_over: false,
             readers: 4,
-            checkpoint_at: 16 << 20,
+            checkpoint_at: 32 << 20,
             mark_every: Duration::from_secs(1),
             limits: Limits::default(),
             disk: Arc::new(NativeDisk),

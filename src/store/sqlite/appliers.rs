@@ -16,6 +16,8 @@ use crate::error::Result;
 pub(crate) struct TableStatements {
     /// How many values a row has.
     pub stored: usize,
+    /// Whether the rowid is its key.
+    pub by_rowid: bool,
     keys: Vec<usize>,
     pub insert: Stmt,
     delete: Stmt,
@@ -26,20 +28,33 @@ pub(crate) struct TableStatements {
 
 /// Prepared statements by table; empty again after a schema step.
 #[derive(Default)]
-pub(crate) struct Appliers(HashMap<String, TableStatements>);
+pub(crate) struct Appliers {
+    all: Vec<TableStatements>,
+    by_name: HashMap<String, usize>,
+}
 
 impl Appliers {
     /// Forgets them: the schema is another.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.by_name.clear();
+        self.all.clear();
     }
 
     /// Those of a table, prepared before or now.
-    pub fn of(&mut self, db: Db, shape: &TableShape) -> Result<&mut TableStatements> {
-        if !self.0.contains_key(&shape.name) {
-            self.0.insert(shape.name.clone(), TableStatements::new(db, shape)?);
-        }
-        Ok(self.0.get_mut(&shape.name).expect("just put in"))
+    pub fn of(
+        &mut self,
+        name: &str,
+        prepare: impl FnOnce() -> Result<TableStatements>,
+    ) -> Result<&mut TableStatements> {
+        let place = match self.by_name.get(name) {
+            Some(place) => *place,
+            None => {
+                self.all.push(prepare()?);
+                self.by_name.insert(name.to_owned(), self.all.len() - 1);
+                self.all.len() - 1
+            }
+        };
+        Ok(&mut self.all[place])
     }
 }
 
@@ -48,7 +63,8 @@ fn list(columns: impl IntoIterator<Item = String>, between: &str) -> String {
 }
 
 impl TableStatements {
-    fn new(db: Db, shape: &TableShape) -> Result<TableStatements> {
+    /// Prepares them.
+    pub fn new(db: Db, shape: &TableShape) -> Result<TableStatements> {
         let rowid = shape.keyed_by_rowid().then(|| rowid_name(shape).expect("checked").to_owned());
         let key_of = key_columns(shape);
         let stored: Vec<(usize, String)> =
@@ -85,6 +101,7 @@ impl TableStatements {
         };
         Ok(TableStatements {
             stored: stored.len(),
+            by_rowid: shape.keyed_by_rowid(),
             insert: db.prepare(&insert)?,
             delete: db.prepare(&format!("DELETE FROM main.{table} WHERE {}", condition(0)))?,
             update: (!plain.is_empty()).then(|| db.prepare(&update(&plain))).transpose()?,

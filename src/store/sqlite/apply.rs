@@ -82,14 +82,16 @@ impl SqliteStore {
             *done += 1;
         }
         let group = self.group.as_mut().expect("open");
-        group.commits = commits.to_vec();
+        if let Some(last) = commits.last() {
+            group.at = last.header().at;
+        }
         let reign = lineage.at(group.head.version.next());
         group.head.epoch = reign.map_or(group.head.epoch, |reign| reign.epoch);
         let tag = reign.map(|reign| reign.tag);
         let old_tag = self.tag;
         self.tag = tag.unwrap_or(old_tag);
         let old_lineage = std::mem::replace(&mut self.lineage, lineage.clone());
-        let committed = self.commit_applied();
+        let committed = self.commit_applied(commits);
         if committed.is_err() {
             self.tag = old_tag;
             self.lineage = old_lineage;
@@ -106,20 +108,14 @@ impl SqliteStore {
         Err(diverged(fork.next(), "from there on its source has lived through other epochs"))
     }
 
-    fn commit_applied(&mut self) -> Result<Position> {
+    fn commit_applied(&mut self, commits: &[Commit]) -> Result<Position> {
         #[cfg(feature = "planted")]
         if crate::planted("cursor-outside") {
-            return self.commit_with_cursor_outside();
+            self.db.execute_batch("COMMIT")?;
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
         }
-        self.prepare_commit()?;
-        self.finish_commit()
-    }
-
-    #[cfg(feature = "planted")]
-    fn commit_with_cursor_outside(&mut self) -> Result<Position> {
-        self.db.execute_batch("COMMIT")?;
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
-        self.prepare_commit()?;
+        self.append_log(commits)?;
+        self.write_state()?;
         self.finish_commit()
     }
 
@@ -227,11 +223,16 @@ impl SqliteStore {
     ) -> Result<&mut TableStatements> {
         let missing =
             |what: &str| diverged(version, format_args!("the table {:?} {what}", table.name));
-        let shape = self.schema.shapes.get(&table.name).ok_or_else(|| missing("is not here"))?;
-        if shape.keyed_by_rowid() != table.by_rowid {
+        let (db, shapes) = (self.db, &self.schema.shapes);
+        let prepare = || {
+            let shape = shapes.get(&table.name).ok_or_else(|| missing("is not here"))?;
+            TableStatements::new(db, shape)
+        };
+        let statements = self.appliers.of(&table.name, prepare)?;
+        if statements.by_rowid != table.by_rowid {
             return Err(missing("has another key here"));
         }
-        self.appliers.of(self.db, shape)
+        Ok(statements)
     }
 
     pub(crate) fn apply_row(

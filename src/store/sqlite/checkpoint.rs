@@ -23,6 +23,11 @@ use crate::store::disk::Disk;
 /// How long the last step waits for readers of old snapshots: commits wait with it.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// How often the first step is repeated at most.
+const PASSES: usize = 4;
+/// So few pages may be left to the last step.
+const FEW: i64 = 256;
+
 /// How far the write-ahead log has grown, as SQLite tells after each commit.
 #[derive(Debug, Default)]
 pub(crate) struct LogLength {
@@ -67,13 +72,34 @@ impl Checkpointer {
         Ok(Checkpointer { snapshot, worker })
     }
 
-    /// Takes a snapshot, copies the pages it sees and syncs both files. While the snapshot is held,
-    /// SQLite does not start the log over.
+    /// Copies the log's pages and syncs both files, again and again as long as the log grows much
+    /// meanwhile: what is left, commits have to wait for.
     pub fn pass(&mut self) -> Result<()> {
+        let mut done = 0;
+        for _ in 0..PASSES {
+            let before = std::mem::replace(&mut done, self.pass_once()?);
+            if done < before + FEW {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot and copies the pages it sees: so many of the log are copied by now. While the
+    /// snapshot is held, SQLite does not start the log over.
+    fn pass_once(&mut self) -> Result<i64> {
         let db = Db::of(&self.snapshot);
+        if !db.is_autocommit() {
+            db.execute_batch("ROLLBACK")?;
+        }
         db.execute_batch("BEGIN")?;
         db.query_i64("SELECT count(*) FROM main.sqlite_schema", &[])?;
-        Db::of(&self.worker).query("PRAGMA wal_checkpoint(PASSIVE)", &[], |_| Ok(()))
+        let mut copied = 0;
+        Db::of(&self.worker).query("PRAGMA wal_checkpoint(PASSIVE)", &[], |row| {
+            copied = row.i64(2);
+            Ok(())
+        })?;
+        Ok(copied)
     }
 
     /// Lets the snapshot go.

@@ -24,9 +24,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Group {
     /// Where the copy will stand.
     pub head: Position,
-    /// The commits so far, in order.
+    /// The commits so far, in order (what is applied lies with its source).
     pub commits: Vec<Commit>,
-    /// When the last of them was made.
+    /// When the last of them, or of what is applied, was made.
     pub at: Timestamp,
     /// A unit changed the schema: undoing the group reads it anew.
     schema_changed: bool,
@@ -355,11 +355,10 @@ impl SqliteStore {
         self.finish_commit()
     }
 
-    /// Writes log, digests and position; the transaction stays open.
+    /// Writes log, digests and position of the group's own commits; the transaction stays open.
     pub(crate) fn prepare_commit(&mut self) -> Result<()> {
         let commits = std::mem::take(&mut self.group().commits);
-        let at = commits.last().map_or(self.group().at, |c| c.header().at);
-        let wrote = self.append_log(&commits).and_then(|()| self.write_state(at));
+        let wrote = self.append_log(&commits).and_then(|()| self.write_state());
         self.group().commits = commits;
         wrote
     }
@@ -373,7 +372,7 @@ impl SqliteStore {
         Ok(group.head)
     }
 
-    fn write_state(&mut self, at: Timestamp) -> Result<()> {
+    pub(crate) fn write_state(&mut self) -> Result<()> {
         for name in self.ledger.changed() {
             match self.ledger.get(name) {
                 Some(table) => self.statements.write_table.execute(&[
@@ -384,8 +383,8 @@ impl SqliteStore {
                 None => self.statements.delete_table.execute(&[ValueRef::Text(name)])?,
             }
         }
-        let head = self.group.as_ref().expect("a group is open").head;
-        self.write_position(head, self.tag, at)
+        let group = self.group.as_ref().expect("a group is open");
+        self.write_position(group.head, self.tag, group.at)
     }
 
     pub(crate) fn write_position(&mut self, to: Position, tag: Tag, at: Timestamp) -> Result<()> {

@@ -274,7 +274,7 @@ impl SqliteStore {
 
     /// SQLite checkpoints as it likes: for copies that nobody commits to.
     pub(crate) fn checkpoint_by_itself(&self) -> Result<()> {
-        self.db.execute_batch("PRAGMA wal_autocheckpoint = 1000")
+        self.db.execute_batch("PRAGMA wal_autocheckpoint = 4000")
     }
 
     /// The last version at which the rows were recounted and agreed.
