@@ -5,7 +5,7 @@
 //! | `engine` | concurrent sessions in this process | a dumb group committer on plain SQLite; a plain loop |
 //! | `http` | `syncline serve` under keep-alive connections | PostgreSQL under pgbench; a constant handler |
 //! | `read` | a point read through the library | a prepared rusqlite statement |
-//! | `apply` | a reader with a backlog of one-row commits | plain SQLite in transactions of 1,000 rows |
+//! | `apply` | a reader with a backlog of commits of one row, and of a thousand | plain SQLite in transactions of 1,000 rows |
 //! | `visible` | from the writer's answer to visible at a reader | (none: absolute) |
 //! | `report` | memory and start-up of the real binary | (none: absolute) |
 //!
@@ -18,6 +18,10 @@
 //! own.
 //!
 //! Left out: several machines, and any figure without its baseline's beside it.
+
+/// As in the program that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod apply;
 mod block;
