@@ -74,9 +74,18 @@ async fn node(config: &Config, arguments: &Serve) -> Outcome {
         None => format!("http://{}", listen.local_addr()?),
     };
     let opening = Opening::answers(config, &advertise, (&listen, &admin))?;
-    let databases = open(config, &advertise, arguments.take_over).await?;
+    // From before anyone hears of this node, so that no signal finds it deaf.
+    let mut signals = Signals::listen()?;
+    let databases = tokio::select! {
+        opened = open(config, &advertise, arguments.take_over) => opened?,
+        end = signals.end() => {
+            tracing::info!("draining: {end}, before the databases were open");
+            return Ok(Exit::Yes);
+        }
+    };
     opening.ends().await;
-    let outcome = serve(config, &advertise, (listen, admin), &databases, arguments).await;
+    let served = (listen, admin, signals);
+    let outcome = serve(config, &advertise, served, &databases, arguments).await;
     tokio::task::spawn_blocking(move || databases.iter().for_each(Database::close))
         .await
         .map_err(|e| Failure::new(Exit::Storage, "CLOSE_FAILED", &e.to_string(), ""))?;
@@ -173,7 +182,7 @@ fn data_dir_failed(dir: &std::path::Path, e: &std::io::Error) -> Failure {
 async fn serve(
     config: &Config,
     advertise: &str,
-    (listen, admin): (TcpListener, TcpListener),
+    (listen, admin, mut signals): (TcpListener, TcpListener, Signals),
     databases: &[Database],
     arguments: &Serve,
 ) -> Outcome {
@@ -190,7 +199,6 @@ async fn serve(
     tracing::info!("node {} serves {advertise}, operators http://{operators}", config.node.name);
     let (said, why) = oneshot::channel();
     let until_stdin_ends = arguments.until_stdin_ends;
-    let mut signals = Signals::listen()?;
     let shutdown = async {
         let reason = tokio::select! {
             end = signals.end() => Reason::Asked(end),

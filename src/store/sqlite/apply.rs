@@ -352,7 +352,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Renames cost nothing; whatever may have changed a stored value recounts the table.
+    /// Renames and columns that are NULL in every row cost nothing; whatever may have changed a stored value
+    /// recounts the table.
     fn digest_after_alter(
         &self,
         name: &str,
@@ -362,7 +363,9 @@ impl SqliteStore {
         let layout = |s: &TableShape| -> Vec<(bool, u32)> {
             s.columns.iter().map(|c| (c.is_real(), c.hidden)).collect()
         };
-        if layout(old) == layout(new) && old.key == new.key {
+        let added = layout(new).get(old.columns.len()..).map_or(0, <[_]>::len);
+        let kept = layout(new).starts_with(&layout(old)) && old.key == new.key;
+        if kept && (added == 0 || !schema::has_defaults(self.db, new, old.columns.len())?) {
             let same = self.ledger.get(name).copied();
             let same = same.unwrap_or_else(|| TableDigest::empty(new.fingerprint()));
             return Ok(TableDigest { fingerprint: new.fingerprint(), ..same });

@@ -180,6 +180,15 @@ impl Schema {
     }
 }
 
+/// Whether a column from `first` on, as ALTER TABLE adds them, gives rows that were there before a value:
+/// then it has a default. (A generated one is stored nowhere.)
+pub(crate) fn has_defaults(db: Db, shape: &TableShape, first: usize) -> Result<bool> {
+    let sql = "SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE cid >= ?2 AND dflt_value IS NOT NULL \
+               AND upper(dflt_value) <> 'NULL'";
+    let args = [ValueRef::Text(&shape.name), ValueRef::Integer(first as i64)];
+    Ok(db.query_i64(sql, &args)?.is_some())
+}
+
 /// Reads a table's shape.
 pub(crate) fn shape(db: Db, table: &Object) -> Result<TableShape> {
     let mut columns = Vec::new();
