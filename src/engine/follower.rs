@@ -12,7 +12,6 @@
 //! A backing database that is away is no reason to stop serving: the copy says how old it is, and the
 //! thread tries again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::mark::{self, remove_database};
+use super::mark;
 use super::options::{FullMode, WorkingCopy};
 use super::shared::{Shared, lock};
 use super::shelf;
@@ -29,10 +28,8 @@ use super::status::State;
 use crate::change::{Chain, Commit, Version};
 use crate::error::{Error, Kind, Result};
 use crate::heal::{self, Rung, Side};
-use crate::store::disk::Disk;
-use crate::store::sqlite::{Files, SqliteSource, SqliteStore, Sync};
-use crate::store::vfs::MemoryDisk;
-use crate::store::{Source, Store};
+use crate::store::sqlite::{Files, SqliteSource, SqliteStore};
+use crate::store::{Source, Standing, Store};
 
 /// Bytes of commits applied in one transaction.
 const BATCH: usize = 4 << 20;
@@ -97,6 +94,20 @@ impl Drop for Following {
 enum Trouble {
     Source(Error),
     Copy(Error),
+    /// A full copy is needed, and the source's rows do not give its digest.
+    Damaged(Error),
+    /// That was so, and nothing has moved since.
+    StillDamaged,
+}
+
+/// A source whose rows do not give its digest.
+struct Damaged {
+    /// Where it stood. It is tried again when it stands elsewhere, or was verified …
+    chain: Chain,
+    verified: Version,
+    /// … or then, in case it was repaired without a trace, but no more often than at each check.
+    again: Instant,
+    not_before: Instant,
 }
 
 fn source(error: Error) -> Trouble {
@@ -112,17 +123,17 @@ pub(crate) struct Follower {
     pub shared: Arc<Shared>,
     /// The copy; none until the first was loaded, and after it was handed over.
     pub copy: Option<SqliteStore>,
-    source: Option<SqliteSource>,
+    pub(super) source: Option<SqliteSource>,
     /// The files that were open last.
     files: Option<Files>,
-    generation: u64,
+    pub(super) generation: u64,
     full_due: Instant,
     /// When the last full check began.
     full_began: Instant,
     trimmed: Instant,
-    /// The source's chain at which its rows were found damaged: not tried again until it moves.
-    damaged_at: Option<Chain>,
-    ended: bool,
+    /// The source's rows were found damaged.
+    damaged: Option<Damaged>,
+    pub(super) ended: bool,
 }
 
 /// Starts the thread; tries once to load or catch up before it returns.
@@ -136,7 +147,7 @@ pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
         source: None,
         files: None,
         generation: 0,
-        damaged_at: None,
+        damaged: None,
         ended: false,
     };
     follower.open_disk_copy()?;
@@ -179,13 +190,10 @@ impl Follower {
         match self.in_step() {
             Ok(()) => {
                 self.shared.fresh_at.store(self.shared.now().0, Ordering::Relaxed);
-                if self.shared.condition().state != State::SourceDamaged
-                    || self.damaged_at.is_none()
-                {
-                    self.shared.set_condition(State::Ok, "");
-                }
+                self.shared.set_condition(State::Ok, "");
                 self.trim();
             }
+            Err(Trouble::Damaged(_) | Trouble::StillDamaged) => {}
             Err(Trouble::Source(error)) => {
                 self.source = None;
                 let state = if self.copy.is_some() { State::Stale } else { State::Loading };
@@ -203,6 +211,9 @@ impl Follower {
 
     fn in_step(&mut self) -> Result<(), Trouble> {
         self.open_source().map_err(source)?;
+        if self.is_still_damaged().map_err(source)? {
+            return Err(Trouble::StillDamaged);
+        }
         if self.copy.is_none() {
             return self.rebuild("the first copy");
         }
@@ -315,7 +326,8 @@ impl Follower {
 
     /// When it is time: recounts the copy's own rows; rebuilds if they do not give its digest.
     fn check_in_full(&mut self) -> Result<(), Trouble> {
-        if Instant::now() < self.full_due {
+        // Its own rows may be why a full copy was needed.
+        if Instant::now() < self.full_due && self.damaged.is_none() {
             return Ok(());
         }
         self.full_began = Instant::now();
@@ -330,17 +342,26 @@ impl Follower {
             self.mismatch();
             return self.rebuild("a recount of its rows does not give its digest");
         }
+        self.damaged = None;
         self.copy().set_verified(position.version).map_err(copy)?;
         self.shared.verified_at(position.version);
         Ok(())
     }
 
+    fn is_still_damaged(&mut self) -> Result<bool> {
+        let Some(damaged) = &self.damaged else { return Ok(false) };
+        let now = Instant::now();
+        let there = self.source.as_mut().expect("opened").standing()?;
+        let same = (there.position.chain, there.verified) == (damaged.chain, damaged.verified);
+        Ok(now < damaged.not_before || (same && now < damaged.again))
+    }
+
     /// Makes the copy anew, because someone asked.
     pub fn rebuild_now(&mut self) -> Result<()> {
-        self.damaged_at = None;
         let rebuilt = self.open_source().map_err(source).and_then(|()| self.rebuild("asked for"));
         rebuilt.map_err(|trouble| match trouble {
-            Trouble::Source(error) | Trouble::Copy(error) => error,
+            Trouble::Source(error) | Trouble::Copy(error) | Trouble::Damaged(error) => error,
+            Trouble::StillDamaged => unreachable!("a rebuild that is asked for is tried"),
         })
     }
 
@@ -349,10 +370,6 @@ impl Follower {
         let feed = self.source.as_mut().expect("opened");
         let standing = feed.standing().map_err(source)?;
         self.shared.source_stands(&standing);
-        let chain = standing.position.chain;
-        if self.damaged_at == Some(chain) {
-            return Ok(());
-        }
         let state = if self.copy.is_some() { State::Healing } else { State::Loading };
         self.shared.set_condition(state, format!("copying everything: {why}"));
         let mut fresh = self.new_copy().map_err(copy)?;
@@ -360,16 +377,26 @@ impl Follower {
         if let Err(error) = fresh.fill(feed) {
             self.discard_copy(&fresh);
             if error.code() == "SOURCE_DAMAGED" {
-                self.damaged_at = Some(chain);
-                self.mismatch();
-                self.shared.set_condition(State::SourceDamaged, error.to_string());
-                return Ok(());
+                self.found_damaged(&standing, &error);
+                return Err(Trouble::Damaged(error));
             }
             return Err(source(error));
         }
-        self.damaged_at = None;
+        self.damaged = None;
         self.carry_over(&mut fresh).map_err(copy)?;
         self.switch_to(fresh).map_err(copy)
+    }
+
+    fn found_damaged(&mut self, source: &Standing, error: &Error) {
+        let (now, options) = (Instant::now(), &self.shared.options);
+        self.damaged = Some(Damaged {
+            chain: source.position.chain,
+            verified: source.verified,
+            again: now + options.full_every,
+            not_before: now + options.check_every,
+        });
+        self.shared.set_condition(State::SourceDamaged, error.to_string());
+        self.mismatch();
     }
 
     /// Held things, and commits that only the old copy had, go into the new one.
@@ -430,7 +457,7 @@ impl Follower {
     }
 
     /// What status shows without asking this thread.
-    fn remember(&mut self) {
+    pub(super) fn remember(&mut self) {
         let mine = self.copy.as_mut().expect("a copy is loaded");
         self.shared.knows(mine.lineage());
         *lock(&self.shared.lineage) = mine.lineage().clone();
@@ -453,96 +480,5 @@ impl Follower {
         if let Err(error) = mine.trim(crate::change::Timestamp(older), size, head) {
             tracing::warn!(%error, "could not trim the copy's log");
         }
-    }
-}
-
-/// Where copies lie.
-impl Follower {
-    fn pointer(&self) -> PathBuf {
-        let options = &self.shared.options;
-        options.data_dir.join(format!("{}.copy", options.name))
-    }
-
-    fn numbered(&self, number: u64) -> PathBuf {
-        let options = &self.shared.options;
-        options.data_dir.join(format!("{}.copy-{number}.db", options.name))
-    }
-
-    /// Opens the copy of an earlier run, if this reader keeps it on disk.
-    fn open_disk_copy(&mut self) -> Result<()> {
-        let options = self.shared.options.clone();
-        if options.working_copy == WorkingCopy::Memory {
-            return Ok(());
-        }
-        let unreadable = |e: std::io::Error| {
-            Error::storage("COPY_FAILED", format!("the copy cannot be reached: {e}"))
-        };
-        let Some(bytes) = options.disk.read(&self.pointer()).map_err(unreadable)? else {
-            return Ok(());
-        };
-        self.generation = String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0);
-        let path = self.numbered(self.generation);
-        if options.disk.identity(&path).map_err(unreadable)?.is_none() {
-            return Ok(());
-        }
-        let mut store = self.open_copy(options.disk.clone(), path)?;
-        self.shared.set_place(store.disk().clone(), store.path().to_owned());
-        self.shared.publish(store.position());
-        self.shared.verified_at(store.verified()?);
-        // It had everything that there was when its last commit was made; whatever came later is missing.
-        self.shared.fresh_at.store(store.standing()?.at.0, Ordering::Relaxed);
-        self.copy = Some(store);
-        self.remember();
-        Ok(())
-    }
-
-    fn open_copy(&self, disk: Arc<dyn Disk>, path: PathBuf) -> Result<SqliteStore> {
-        let limit = self.shared.options.limits.commit_bytes;
-        let store = SqliteStore::open(disk, &path, Sync::Normal, limit)?;
-        store.follow()?;
-        store.checkpoint_by_itself()?;
-        Ok(store)
-    }
-
-    fn new_copy(&mut self) -> Result<SqliteStore> {
-        self.generation += 1;
-        let options = self.shared.options.clone();
-        match options.working_copy {
-            WorkingCopy::Memory => {
-                let path = PathBuf::from(format!("/{}.db", options.name));
-                self.open_copy(Arc::new(MemoryDisk::new()), path)
-            }
-            WorkingCopy::Disk => {
-                let path = self.numbered(self.generation);
-                remove_database(options.disk.as_ref(), &path);
-                self.open_copy(options.disk.clone(), path)
-            }
-        }
-    }
-
-    fn point_at(&self, store: &SqliteStore) -> Result<()> {
-        if self.shared.options.working_copy == WorkingCopy::Memory {
-            return Ok(());
-        }
-        let number = self.generation.to_string();
-        store.disk().write_atomic(&self.pointer(), number.as_bytes()).map_err(|e| {
-            Error::storage(
-                "COPY_FAILED",
-                format!("the new copy cannot be made the current one: {e}"),
-            )
-        })
-    }
-
-    fn discard_copy(&self, store: &SqliteStore) {
-        if self.shared.options.working_copy == WorkingCopy::Disk {
-            remove_database(store.disk().as_ref(), store.path());
-        }
-    }
-
-    /// Hands the copy over to a writer; this thread ends.
-    pub fn hand_over(&mut self) -> Option<SqliteStore> {
-        self.ended = true;
-        self.source = None;
-        self.copy.take()
     }
 }

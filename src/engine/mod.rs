@@ -19,6 +19,7 @@
 //! Left out for now: followers that acknowledge, a cluster manager, several writers.
 
 mod answers;
+mod copies;
 mod core;
 mod database;
 mod fence;

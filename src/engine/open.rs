@@ -1,7 +1,7 @@
 //! Opening a database, and becoming its writer.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +9,10 @@ use super::core::Core;
 use super::database::{Database, Inner, Writing, wait};
 use super::follower;
 use super::keeper;
-use super::mark::{self, beside, remove_database};
+use super::mark::{self, beside};
 use super::options::{DatabaseOptions, OnRestore, Role, WorkingCopy};
 use super::readers::Readers;
+use super::resolve::{hold_left_behind, left_behind};
 use super::shared::{Shared, lock};
 use super::shelf;
 use super::status::State;
@@ -272,28 +273,6 @@ fn left_its_log(options: &DatabaseOptions, mark: Option<&mark::Mark>) -> Result<
 /// A SQLite file with a database in it, or to become one.
 pub(crate) fn open_file(options: &DatabaseOptions, path: &Path) -> Result<SqliteStore> {
     SqliteStore::open(options.disk.clone(), path, Sync::Full, options.limits.commit_bytes)
-}
-
-/// The copy that an earlier process set aside.
-fn left_behind(options: &DatabaseOptions) -> Option<PathBuf> {
-    let path = options.set_aside();
-    let there = options.disk.identity(&path).is_ok_and(|there| there.is_some());
-    there.then_some(path)
-}
-
-/// An earlier process set its copy aside, and now the backing file goes on: what only that copy has is
-/// held.
-fn hold_left_behind(shared: &Shared, file: &mut SqliteStore) {
-    let options = &shared.options;
-    let Some(path) = left_behind(options) else { return };
-    let held =
-        open_file(options, &path).and_then(|mut copy| shelf::hold_only_in(shared, &mut copy, file));
-    match held {
-        Ok(_) => remove_database(options.disk.as_ref(), &path),
-        Err(error) => {
-            tracing::error!(database = %options.name, %error, kept = %path.display(), "could not hold what a copy that was set aside has");
-        }
-    }
 }
 
 fn refuse_if_gone(options: &DatabaseOptions) -> Result<()> {

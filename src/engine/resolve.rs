@@ -9,12 +9,15 @@
 //! What is left out is held first, on the node's [shelf](super::shelf): whatever happens in between,
 //! nothing is gone silently.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::database::{Database, Keep, wait};
 use super::mark::{beside, remove_database};
 use super::open::{build_core, open_file, set_log_aside, take_epoch};
+use super::options::DatabaseOptions;
+use super::shared::Shared;
 use super::shelf;
 use super::status::State;
 use crate::change::Position;
@@ -37,6 +40,28 @@ fn no_node_copy() -> Error {
         "this node has no copy of its own: the one it had was the backing file, and that is overwritten",
     )
     .hint("keep the backing database; readers hold what they undo, and `syncline held replay` brings it back")
+}
+
+/// The copy that an earlier process set aside.
+pub(crate) fn left_behind(options: &DatabaseOptions) -> Option<PathBuf> {
+    let path = options.set_aside();
+    let there = options.disk.identity(&path).is_ok_and(|there| there.is_some());
+    there.then_some(path)
+}
+
+/// An earlier process set its copy aside, and now the backing file goes on: what only that copy has is
+/// held.
+pub(crate) fn hold_left_behind(shared: &Shared, file: &mut SqliteStore) {
+    let options = &shared.options;
+    let Some(path) = left_behind(options) else { return };
+    let held =
+        open_file(options, &path).and_then(|mut copy| shelf::hold_only_in(shared, &mut copy, file));
+    match held {
+        Ok(_) => remove_database(options.disk.as_ref(), &path),
+        Err(error) => {
+            tracing::error!(database = %options.name, %error, kept = %path.display(), "could not hold what a copy that was set aside has");
+        }
+    }
 }
 
 impl Core {

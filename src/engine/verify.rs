@@ -7,9 +7,11 @@ use super::core::Core;
 use super::database::{Database, wait};
 use super::options::Role;
 use super::shared::lock;
+use super::status::State;
 use crate::acknowledge::Level;
 use crate::change::{DatabaseDigest, Position};
 use crate::error::{Error, Result};
+use crate::store::sqlite::Reader;
 
 /// What `verify` does about rows that do not give the digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,13 @@ pub struct VerifyReport {
 impl Database {
     /// Recounts every stored row and compares. Blocks on storage, long.
     pub fn verify(&self, mode: VerifyMode) -> Result<VerifyReport> {
-        let report = self.recount()?;
+        let mut report = self.recount()?;
+        if report.equal {
+            self.recount_backing(&mut report)?;
+            if !report.equal && mode != VerifyMode::Report {
+                return Err(only_the_backing_file(&report.findings));
+            }
+        }
         if report.equal || mode == VerifyMode::Report {
             return Ok(report);
         }
@@ -66,6 +74,22 @@ impl Database {
         wait(answer)
     }
 
+    /// A writer whose copy is not the file that it writes also looks at that.
+    fn recount_backing(&self, report: &mut VerifyReport) -> Result<()> {
+        let options = self.options();
+        let (is_ok, copy) = (self.shared().condition().state == State::Ok, self.shared().place()?);
+        let is_the_file = copy.path == options.backing && copy.disk.vfs() == options.disk.vfs();
+        if self.role() == Role::Reader || is_the_file || !is_ok {
+            return Ok(());
+        }
+        let (standing, claimed, found) =
+            Reader::open(&options.disk, &options.backing)?.recount()?;
+        let wrong = findings(&claimed, &found);
+        report.equal = wrong.is_empty() && found.total() == standing.position.digest;
+        report.findings.extend(wrong.iter().map(|line| format!("in the backing file, {line}")));
+        Ok(())
+    }
+
     fn recount(&self) -> Result<VerifyReport> {
         let (standing, claimed, found) = self.with_reader(|reader| reader.recount())?;
         let findings = findings(&claimed, &found);
@@ -78,6 +102,14 @@ impl Database {
         }
         Ok(VerifyReport { position, equal, findings })
     }
+}
+
+fn only_the_backing_file(findings: &[String]) -> Error {
+    Error::diverged(
+        "BACKING_DIFFERS",
+        format!("this copy is right, the backing file is not: {}", findings.join("; ")),
+    )
+    .hint("start this node with working_copy = \"disk\", then `syncline verify --repair` or `--adopt`")
 }
 
 fn findings(claimed: &DatabaseDigest, found: &DatabaseDigest) -> Vec<String> {
