@@ -11,7 +11,8 @@ use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// The call that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultOn {
-    /// `xSync`. What was to be synced stays unsynced, and later syncs pass it over.
+    /// `xSync`. What was to be synced stays unsynced. The next sync through each other handle that has
+    /// the file open fails, too; those after that succeed, and pass it over.
     Sync,
     /// `xWrite`. Nothing is written.
     Write,

@@ -20,8 +20,10 @@
 //! whole: bytes that were synced, but share their sector with bytes that were not, are gone too (on a
 //! disk that spoils; else it is new here and old there).
 //!
-//! A sync that succeeds drops the images. One that *fails* does what Linux does (fsync, 2018): the pages are taken for clean, so a later
-//! sync that succeeds says nothing about them. Only writing a sector again makes it syncable.
+//! A sync that succeeds drops the images. One that *fails* does what Linux does (`errseq_t`, since
+//! 4.13): every handle that has the file open hears of it once, at its own next sync. But the pages are
+//! taken for clean, so a sync after that one succeeds and says nothing about them. Only writing a
+//! sector again makes it syncable.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +53,7 @@ pub(super) struct File {
     pub(super) locks: Mutex<Locks>,
     pub(super) shm: Shm,
     contents: RwLock<Contents>,
+    failed_syncs: AtomicU64,
     space: Arc<Space>,
 }
 
@@ -63,6 +66,7 @@ impl File {
             locks: Mutex::default(),
             shm: Shm::default(),
             contents: RwLock::new(contents),
+            failed_syncs: AtomicU64::new(0),
             space: space.clone(),
         })
     }
@@ -104,7 +108,15 @@ impl File {
     }
 
     pub(super) fn sync_failed(&self) {
-        self.contents.write().unwrap().sync_failed();
+        let mut contents = self.contents.write().unwrap();
+        contents.sync_failed();
+        // Counted before another handle can sync: it must not succeed unheard.
+        self.failed_syncs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many syncs of it have failed, through whichever handle.
+    pub(super) fn failed_syncs(&self) -> u64 {
+        self.failed_syncs.load(Ordering::SeqCst)
     }
 
     /// What is found of this file after a power loss now.

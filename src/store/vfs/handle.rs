@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fault::{Failure, FaultOn};
 use super::file::File;
@@ -21,6 +22,8 @@ pub(super) struct Handle {
     read_only: bool,
     level: Level,
     link: Link,
+    /// The failed syncs of the file that this handle has heard of, or that were before it.
+    heard: AtomicU64,
 }
 
 impl Handle {
@@ -28,6 +31,7 @@ impl Handle {
         Handle {
             volume,
             persist_wal: false,
+            heard: AtomicU64::new(file.failed_syncs()),
             file,
             name: name.to_owned(),
             read_only,
@@ -57,13 +61,19 @@ impl Handle {
         self.file.set_len(len)
     }
 
+    /// Syncs; fails also if a sync through another handle has failed since this one's last.
     pub(super) fn sync(&self) -> Result<(), Failure> {
         let passage = self.volume.gate.change(Some(FaultOn::Sync), &self.name);
         match &passage {
             Ok(_) => self.file.sync(),
             Err(_) => self.file.sync_failed(),
         }
-        passage.map(drop)
+        let failed = self.file.failed_syncs();
+        let heard = self.heard.swap(failed, Ordering::Relaxed);
+        match passage {
+            Ok(_) if heard != failed => Err(Failure::Io),
+            passage => passage.map(drop),
+        }
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -147,6 +147,22 @@ fn a_sync_that_succeeds_after_one_that_failed_promises_nothing() {
     assert!(outcomes(&disk.kill()).contains(&vec![1; 512]), "gone in spite of the sync");
 }
 
+/// Linux tells every handle that is open, once each, of a sync that failed through one of them.
+#[test]
+fn a_failed_sync_is_told_to_every_open_handle_once() {
+    let disk = MemoryDisk::power_loss();
+    let (failing, other) = (raw(&disk), raw(&disk));
+    other.write(&[1; 512], 0).unwrap();
+    let (on, error, times) = (FaultOn::Sync, FaultError::Io, Times::Once);
+    disk.fail(Fault { on, nth: 1, error, times, file: None });
+    assert_eq!(failing.sync(), Err(Failure::Io));
+    let later = raw(&disk);
+    failing.sync().unwrap();
+    later.sync().unwrap();
+    assert_eq!(other.sync(), Err(Failure::Io), "it has not heard of it yet");
+    other.sync().unwrap();
+}
+
 #[test]
 fn what_is_written_again_after_a_failed_sync_can_be_synced() {
     let disk = MemoryDisk::power_loss();
