@@ -155,6 +155,40 @@ fn a_failed_write_stops_the_database_and_loses_nothing() {
     every_failure_stops_it(FaultOn::Write, WorkingCopy::Disk);
 }
 
+/// The keeper's sync of the main file fails while a transaction is open: its COMMIT could sync the log,
+/// which is another file, and is refused all the same.
+#[test]
+fn a_transaction_that_is_open_when_the_disk_fails_is_not_acknowledged() {
+    eventually("a transaction is open while the keeper fails", || {
+        let disk = prepared();
+        let database = Database::open(on(&disk, WorkingCopy::Disk)).unwrap();
+        let (on, error, times) = (FaultOn::Sync, FaultError::Io, Times::Once);
+        disk.fail(Fault { on, nth: 1, error, times, file: Some("/main.db".into()) });
+        let mut session = database.session();
+        let met = (0..200).find_map(|n| commit_late(&database, &mut session, n));
+        database.close();
+        met.expect("the keeper comes to the main file")
+    });
+}
+
+/// Lets a transaction wait for the disk to fail. If it fails, whether the transaction was open.
+fn commit_late(database: &Database, session: &mut Session, n: i64) -> Option<bool> {
+    let mut send = |sql: &str| try_run(session, program(&[sql]), &RequestOptions::default());
+    if send("BEGIN IMMEDIATE").is_err() {
+        assert_eq!(stopped(database), Some(5));
+        return Some(false);
+    }
+    send(&format!("INSERT INTO t VALUES ({n}, zeroblob(3000))")).unwrap();
+    std::thread::sleep(Duration::from_millis(3));
+    let failed = stopped(database).is_some();
+    let committed = send("COMMIT");
+    if failed {
+        assert_eq!(committed.unwrap_err().code(), "OUTCOME_UNKNOWN");
+        return Some(true);
+    }
+    committed.is_err().then_some(false)
+}
+
 /// Under `memory` nobody waits for the sync that fails: the database stops all the same, and does not
 /// try it again on the same file.
 #[test]

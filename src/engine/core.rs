@@ -182,14 +182,14 @@ impl Core {
     /// Commits the open group: durable as `level` says when it returns.
     ///
     /// After `DISK_FULL` nothing is kept and writing may resume. Any other error of the storage has
-    /// stopped the database: the outcome is unknown.
+    /// stopped the database: the outcome is unknown. So it is if the keeper met the error meanwhile.
     pub fn commit(&mut self, level: Level) -> Result<Position> {
         let before = self.store.position();
         let committed = match self.backing {
             None => self.store.commit(),
             Some(_) => self.commit_both(level),
         };
-        match committed {
+        match committed.and_then(|position| self.refuse_if_failed().map(|()| position)) {
             Ok(position) => {
                 self.after_commit(before, position, level);
                 Ok(position)
@@ -308,6 +308,7 @@ impl Core {
             // A commit that is synced takes all before it along.
             None => self.renew()?,
         }
+        self.refuse_if_failed()?;
         self.there_is_space();
         self.tell_log_length();
         self.unflushed = false;

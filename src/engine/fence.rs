@@ -68,6 +68,17 @@ impl Core {
         }
     }
 
+    /// Fails if the storage failed under another thread while this one wrote: then what this one was told
+    /// about its own sync is not believed either.
+    pub fn refuse_if_failed(&self) -> Result<()> {
+        let condition = self.shared.condition();
+        match condition.state {
+            State::Failed => Err(Error::storage("SYNC_NOT_TRUSTED", condition.note)
+                .hint("restart the node, then ask with the receipt or repeat the write")),
+            _ => Ok(()),
+        }
+    }
+
     /// The backing database was put back from a backup: nothing more is written until someone decides.
     pub fn restored(&mut self, why: &str) -> Error {
         let mut note = format!("the backing database was restored: {why}; writing has stopped");

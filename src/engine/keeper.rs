@@ -8,6 +8,12 @@
 //!
 //! The mark before says that a checkpoint is under way: if power fails in it, the first page may be torn,
 //! and nobody may take that for a restore. The mark after knows the new first page.
+//!
+//! A sync of the keeper's that fails may have thrown away what the writer has written and is about to
+//! sync. The writer is told by its own sync, through its own handle (Linux since 4.13): it relies on that
+//! for the moment until the keeper has said that the storage failed.
+//!
+//! Left out: systems that report a failed sync to one handle only.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

@@ -131,10 +131,16 @@ impl Shared {
         lock(&self.condition).clone()
     }
 
+    /// Tells how the database is doing. A failure of the storage stays: no thread that knows less of it
+    /// takes it back.
     pub fn set_condition(&self, state: State, note: impl Into<String>) {
         let note = note.into();
-        let old =
-            std::mem::replace(&mut *lock(&self.condition), Condition { state, note: note.clone() });
+        let mut condition = lock(&self.condition);
+        if condition.state == State::Failed {
+            return;
+        }
+        let old = std::mem::replace(&mut *condition, Condition { state, note: note.clone() });
+        drop(condition);
         if old.state != state {
             tracing::info!(database = %self.options.name, from = old.state.as_str(), to = state.as_str(), note, "state changed");
         }
