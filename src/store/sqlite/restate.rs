@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::capture::{Image, Mode};
 use super::raw::Db;
 use super::schema::quote;
-use super::{SqliteStore, Sync, recount};
+use super::{SqliteStore, Sync, recount, sequences};
 use crate::change::{DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::vfs::MemoryDisk;
@@ -64,17 +64,24 @@ impl SqliteStore {
     ///
     /// Fails with `REPAIR_IMPOSSIBLE` if the log does not reach back to the beginning.
     pub(crate) fn repair_tables(&mut self) -> Result<()> {
+        let db = self.db;
         let mut history = self.replayed_history()?;
         for (name, _) in self.disagreeing()? {
             self.capture.mode = Mode::Off;
-            self.db.execute_batch(&format!("DELETE FROM main.{}", quote(&name)))?;
+            db.execute_batch(&format!("DELETE FROM main.{}", quote(&name)))?;
             let rows: &mut SqliteStore = &mut history;
             let Some(shape) = rows.schema.shapes.get(&name).cloned() else { continue };
             let declared = DeclaredTable { name: name.clone(), by_rowid: shape.keyed_by_rowid() };
             let from: Db = rows.db;
-            recount::each_row(from, &shape, |rowid, values| {
-                self.insert_row(&declared, rowid, values)
-            })?;
+            let mut write_back = || {
+                recount::each_row(from, &shape, |rowid, values| {
+                    self.insert_row(&declared, rowid, values)
+                })
+            };
+            match shape.autoincrement {
+                true => sequences::uncounted(db, &name, write_back)?,
+                false => write_back()?,
+            }
         }
         let still = self.disagreeing()?;
         match still.first() {

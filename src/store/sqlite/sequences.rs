@@ -102,6 +102,22 @@ pub(crate) fn set(db: Db, table: &str, seq: Option<i64>) -> Result<()> {
     }
 }
 
+/// Runs `work`, which writes back rows of a table that SQLite counts (AUTOINCREMENT), and leaves its
+/// entry as it was: whoever took the rows away may have set it lower than they are.
+pub(crate) fn uncounted<T>(db: Db, table: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = entry(db, table)?;
+    let done = work()?;
+    if entry(db, table)? != before {
+        set(db, table, before)?;
+    }
+    Ok(done)
+}
+
+fn entry(db: Db, table: &str) -> Result<Option<i64>> {
+    let sql = "SELECT seq FROM main.sqlite_sequence WHERE name = ?1";
+    db.query_i64(sql, &[ValueRef::Text(table)])
+}
+
 /// Forgets all entries.
 pub(crate) fn clear(db: Db) -> Result<()> {
     if is_there(db)? { db.execute_batch("DELETE FROM main.sqlite_sequence") } else { Ok(()) }

@@ -81,12 +81,7 @@ impl SqliteStore {
         version: Version,
     ) -> Result<()> {
         match change {
-            Change::Row(row) => {
-                let (mut before, mut after) = (Vec::new(), Vec::new());
-                row.values(&mut before, &mut after)?;
-                let table = table.expect("a row has a table");
-                self.apply_row(&table, &inverse(&row), &after, &before, version)
-            }
+            Change::Row(row) => self.undo_row(&row, &table.expect("a row has a table"), version),
             Change::Schema(step) => self.undo_schema(undo_step(step, version)?),
             Change::Sequence { table, before, .. } => sequences::set(self.db, &table, before),
             Change::Setting { name, before, .. } => self.set_setting(&name, before),
@@ -99,6 +94,24 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    fn undo_row(
+        &mut self,
+        row: &RowChange<'_>,
+        table: &DeclaredTable,
+        version: Version,
+    ) -> Result<()> {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        row.values(&mut before, &mut after)?;
+        let counted = self.schema.shapes.get(&table.name).is_some_and(|shape| shape.autoincrement);
+        let db = self.db;
+        let mut undo = || self.apply_row(table, &inverse(row), &after, &before, version);
+        // What the commit did to the table's count is an entry of its own.
+        match counted && row.op == Op::Delete {
+            true => sequences::uncounted(db, &table.name, undo),
+            false => undo(),
+        }
+    }
+
     fn undo_schema(&mut self, step: SchemaStep) -> Result<()> {
         let width = |store: &SqliteStore, table: &str| {
             store.schema.shapes.get(table).map(|shape| shape.columns.len())

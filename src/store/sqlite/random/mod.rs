@@ -9,7 +9,8 @@
 //! that are likely to hit: few distinct values, so that keys collide; names of things that exist, or
 //! did a moment ago.
 //!
-//! `SYNCLINE_SEED=n` runs one life and prints it; `SYNCLINE_LONG=1` runs many more of them.
+//! `SYNCLINE_SEED=n` runs one life and prints it; `SYNCLINE_LONG=1` runs many more of them, and with a
+//! seed begins there.
 //!
 //! # What is left out
 //!
@@ -71,7 +72,7 @@ struct Transcript {
 
 impl Drop for Transcript {
     fn drop(&mut self) {
-        if std::thread::panicking() || std::env::var("SYNCLINE_SEED").is_ok() {
+        if std::thread::panicking() || (seed_asked_for().is_some() && !is_long()) {
             eprintln!("{}\nseed {}", self.lines.join("\n"), self.seed);
         }
     }
@@ -291,18 +292,24 @@ fn checked(seed: u64) -> usize {
     life.transactions
 }
 
+fn seed_asked_for() -> Option<u64> {
+    std::env::var("SYNCLINE_SEED").ok().and_then(|seed| seed.parse().ok())
+}
+
+fn is_long() -> bool {
+    std::env::var("SYNCLINE_LONG").is_ok()
+}
+
 #[test]
 fn whatever_sql_does_the_log_tells_it_all() {
-    if let Some(seed) = std::env::var("SYNCLINE_SEED").ok().and_then(|s| s.parse().ok()) {
-        checked(seed);
-        return;
-    }
-    let wanted = if std::env::var("SYNCLINE_LONG").is_ok() { 100_000 } else { 3_000 };
-    let mut transactions = 0;
-    for seed in 1.. {
+    let wanted = match (seed_asked_for(), is_long()) {
+        (_, true) => 100_000,
+        (Some(_), false) => 1,
+        (None, false) => 3_000,
+    };
+    let (mut seed, mut transactions) = (seed_asked_for().unwrap_or(1), 0);
+    while transactions < wanted {
         transactions += checked(seed);
-        if transactions >= wanted {
-            break;
-        }
+        seed += 1;
     }
 }
