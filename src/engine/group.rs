@@ -169,6 +169,9 @@ impl Group<'_> {
         metrics.group_size.record(members as f64);
         metrics.sync_seconds.record(sync.as_secs_f64());
         metrics.commit_seconds.record((now - started).as_secs_f64());
+        if let Some(receiver) = self.receiver {
+            self.intake.take_all(receiver);
+        }
         self.intake.committed(members, sync);
     }
 

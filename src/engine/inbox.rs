@@ -17,8 +17,13 @@ use crate::change::{Position, RequestId};
 use crate::error::{Error, Result};
 use crate::store::sqlite::text::{self, Control};
 
-/// A group waits for those who may be on their way at most one such part of what its sync takes.
-const LINGER: u32 = 8;
+/// A group waits for those who may be on their way at most one such part of what a sync takes, …
+const LINGER: u32 = 4;
+/// … one such part for the next of them, …
+const GAP: u32 = 16;
+/// … and looks so often, sleeping in between if that is worth it.
+const NAP: u32 = 64;
+const SHORTEST_NAP: Duration = Duration::from_micros(20);
 
 /// What a program runs under.
 #[derive(Debug, Clone)]
@@ -201,8 +206,10 @@ pub(crate) struct Intake {
     errands: Vec<Errand>,
     chores: Vec<Errand>,
     pub closing: bool,
-    /// How many shared the last sync, and how long it took.
-    last: (usize, Duration),
+    /// How many shared the last sync, or waited for it to end.
+    expected: usize,
+    /// How long it took.
+    sync: Duration,
 }
 
 impl Intake {
@@ -216,7 +223,8 @@ impl Intake {
             errands: Vec::new(),
             chores: Vec::new(),
             closing: false,
-            last: (0, Duration::ZERO),
+            expected: 0,
+            sync: Duration::ZERO,
         }
     }
 
@@ -254,7 +262,7 @@ impl Intake {
 
     /// Whether there is nothing else to do, and was nobody to share the last sync.
     pub fn is_alone(&self) -> bool {
-        !self.is_contended() && self.last.0 <= 1 && !self.closing
+        !self.is_contended() && self.expected <= 1 && !self.closing
     }
 
     /// The first of those that wait, if `fits`.
@@ -262,33 +270,40 @@ impl Intake {
         if self.queue.front().is_some_and(|job| fits(job)) { self.queue.pop_front() } else { None }
     }
 
-    /// A group of so many was committed.
+    /// A group of so many was committed, and is about to be answered.
     pub fn committed(&mut self, members: usize, sync: Duration) {
-        self.last = (members, sync);
+        self.expected = members + self.queue.len();
+        self.sync = sync;
     }
 
-    /// Whether something waits to join a group of `members`. If the last group was larger, whoever was in
-    /// it is perhaps on the way: they are waited for until `linger`, a small part of what the sync costs.
+    /// Whether something waits to join a group of `members`. As long as it is smaller than the last one and
+    /// all that waited for that one, the others are perhaps on their way: they are waited for, for a small
+    /// part of what the sync costs and until `end`, a larger one. Without that, two halves of the clients
+    /// would wait for each other's syncs for ever.
     pub fn more(
         &mut self,
         receiver: &Receiver<Message>,
         members: usize,
-        linger: &mut Option<Instant>,
+        end: &mut Option<Instant>,
     ) -> bool {
+        let mut gap_ends = None;
         loop {
             self.take_all(receiver);
             if !self.queue.is_empty() {
                 return true;
             }
-            let (last, sync) = self.last;
-            if members >= last || self.closing || self.is_contended() {
+            if members >= self.expected || self.closing || self.is_contended() {
                 return false;
             }
             let now = Instant::now();
-            if now >= *linger.get_or_insert(now + sync / LINGER) {
+            let end = *end.get_or_insert(now + self.sync / LINGER);
+            if now >= end.min(*gap_ends.get_or_insert(now + self.sync / GAP)) {
                 return false;
             }
-            std::hint::spin_loop();
+            match self.sync / NAP {
+                nap if nap < SHORTEST_NAP => std::hint::spin_loop(),
+                nap => std::thread::sleep(nap),
+            }
         }
     }
 
