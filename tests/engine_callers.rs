@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::*;
 use syncline::acknowledge::Level;
-use syncline::change::RequestId;
+use syncline::change::{RequestId, Value};
 use syncline::engine::{Database, DatabaseOptions, ReceiptState, RequestOptions};
 
 const CREATE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, who)";
@@ -84,6 +84,45 @@ fn what_a_caller_leaves_in_memory_is_flushed_by_the_thread() {
     let receipt = session.receipt().unwrap();
     eventually("it is durable", || {
         matches!(writer.receipt_state(receipt), Ok(ReceiptState::Durable(_)))
+    });
+}
+
+#[test]
+fn a_callers_transaction_that_expired_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.limits.idle_transaction = Duration::from_millis(20);
+    let writer = Database::open(options).unwrap();
+    let mut session = writer.session().blocking();
+    ok(&mut session, &[CREATE, "BEGIN IMMEDIATE", "INSERT INTO t (who) VALUES ('a')"]);
+    // It is over once somebody else gets the writer.
+    ok(&mut writer.session(), &["INSERT INTO t (who) VALUES ('b')"]);
+    let late = run(&mut session, &["INSERT INTO t (who) VALUES ('c')"]);
+    assert_eq!(late, ["TRANSACTION_TIMEOUT"], "not a write of its own");
+    assert_eq!(select(&mut writer.session(), "SELECT who FROM t"), [Value::Text("b".into())]);
+}
+
+#[test]
+fn what_arrives_during_a_group_is_done_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing else wakes the writer's thread in time.
+    let lease = Duration::from_secs(24 * 3600);
+    let options = DatabaseOptions { lease, mark_every: lease, ..options(dir.path()) };
+    let writer = Database::open(options).unwrap();
+    ok(&mut writer.session(), &[CREATE]);
+    let slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000) \
+                INSERT INTO t (who) SELECT max(i) FROM n";
+    thread::scope(|scope| {
+        scope.spawn(|| ok(&mut writer.session(), &[slow]));
+        thread::sleep(Duration::from_millis(40));
+        let (done, closed) = std::sync::mpsc::channel();
+        let writer = writer.clone();
+        // Not of the scope: if nobody does it, the test must end all the same.
+        thread::spawn(move || {
+            writer.close();
+            done.send(())
+        });
+        closed.recv_timeout(Duration::from_secs(20)).expect("it is closed before the next lease");
     });
 }
 

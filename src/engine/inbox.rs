@@ -55,9 +55,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Whether it may run beside others: it is over when it is over, and its stream is ordinary.
+    /// Whether it may run beside others: it is over when it is over, belongs to no open transaction, and its
+    /// stream is ordinary.
     pub fn is_groupable(&self) -> bool {
-        if self.snapshot.is_some() || !self.stream.is_ordinary() {
+        let continues = self.transaction.is_some() || self.snapshot.is_some();
+        if continues || !self.stream.is_ordinary() {
             return false;
         }
         let mut opens = false;
@@ -258,6 +260,14 @@ impl Intake {
     /// Whether anyone waits for the open transaction to end.
     pub fn is_contended(&self) -> bool {
         !self.queue.is_empty() || !self.errands.is_empty()
+    }
+
+    /// Whether something was taken in, during a group, that needs no message more to be done: programs and
+    /// errands wait for an `open` transaction, the rest does not.
+    pub fn is_due(&self, open: bool) -> bool {
+        let waits = self.is_contended() || !self.chores.is_empty();
+        let now = self.closing || !self.continued.is_empty() || !self.abandoned.is_empty();
+        now || (waits && !open)
     }
 
     /// Whether there is nothing else to do, and was nobody to share the last sync.

@@ -175,13 +175,13 @@ impl Writer {
     /// How long nothing has to be done.
     fn rest(&self) -> Rest {
         let until = match &self.open {
+            open if self.intake.is_due(open.is_some()) => Instant::now(),
             // The lease and what is not flushed have to wait for it.
             Some(open) => {
                 let deadlines = self.intake.queue.iter().map(|job| job.options.deadline);
                 deadlines.fold(self.expires(open), Instant::min)
             }
-            None if self.intake.queue.is_empty() => self.due(),
-            None => Instant::now(),
+            None => self.due(),
         };
         Rest { until, spin_until: (self.worked + SPIN).min(until) }
     }

@@ -194,10 +194,7 @@ pub(crate) fn pragma(sql: &str) -> Option<(String, Option<String>)> {
     if !begins_with(sql, &["PRAGMA"]) {
         return None;
     }
-    let mut words = tokens(sql).take_while(|t| t.text != ";");
-    if !words.next()?.is("PRAGMA") {
-        return None;
-    }
+    let mut words = tokens(sql).take_while(|t| t.text != ";").skip(1);
     let mut name = words.next()?.name()?.to_ascii_lowercase();
     let mut rest: Vec<Token<'_>> = words.collect();
     if rest.len() > 1 && rest[0].text == "." {
