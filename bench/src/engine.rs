@@ -3,7 +3,8 @@
 //! The baseline commits the same rows in groups that form the same way, with the same hand-off
 //! (a queue, one writing thread, a oneshot for each answer), but without savepoints, capture, log
 //! and digest: what is missing to 1 is what Syncline costs. One writer alone is compared with a
-//! plain loop, which has no hand-off at all.
+//! plain loop, which has no hand-off at all. The notes give what both baselines reach if they, too, write
+//! a log row and a position in each transaction: as near to 1 as anything with a log can come.
 //!
 //! Clients are threads that park, as a threaded program has them, and (where asked) tasks of one
 //! thread, as an asynchronous program has them: the second leaves more of the machine to the
@@ -76,6 +77,15 @@ struct Sample {
     groups: Vec<u64>,
 }
 
+/// All runs of one measurement.
+#[derive(Default)]
+struct Taken {
+    ours: Vec<Sample>,
+    base: Vec<Sample>,
+    /// The baseline with a log.
+    logged: Vec<Sample>,
+}
+
 /// The `engine` command.
 pub fn run(settings: &Settings, args: &Args) -> Result<()> {
     let groups = GroupSizes::install()?;
@@ -93,13 +103,14 @@ pub fn run(settings: &Settings, args: &Args) -> Result<()> {
 
 /// One writer against a plain loop.
 fn alone(settings: &Settings, groups: &GroupSizes) -> Result<()> {
-    let (mut ours, mut base) = (Vec::new(), Vec::new());
+    let mut taken = Taken::default();
     for _ in 0..settings.runs {
-        ours.push(measure_ours(settings, groups, 1, Drive::Threads)?);
-        base.push(plain_loop(settings)?);
+        taken.ours.push(measure_ours(settings, groups, 1, Drive::Threads)?);
+        taken.base.push(plain_loop(settings, false)?);
+        taken.logged.push(plain_loop(settings, true)?);
     }
     let what = format!("engine: 1 writer, {}", settings.sync_label());
-    publish(settings, what, "plain loop", ours, base, "≥ 0.90")
+    publish(settings, what, "plain loop", taken, "≥ 0.90")
 }
 
 /// Many writers against the dumb group committer.
@@ -109,31 +120,32 @@ fn concurrent(
     clients: usize,
     drive: Drive,
 ) -> Result<()> {
-    let (mut ours, mut base) = (Vec::new(), Vec::new());
+    let mut taken = Taken::default();
     for _ in 0..settings.runs {
-        ours.push(measure_ours(settings, groups, clients, drive)?);
-        base.push(measure_plain(settings, clients, drive)?);
+        taken.ours.push(measure_ours(settings, groups, clients, drive)?);
+        taken.base.push(measure_plain(settings, clients, drive, false)?);
+        taken.logged.push(measure_plain(settings, clients, drive, true)?);
     }
     let label = settings.sync_label();
     let what = format!("engine: {clients} writers ({}), {label}", drive.as_str());
-    publish(settings, what, "plain groups", ours, base, "≥ 0.75")
+    publish(settings, what, "plain groups", taken, "≥ 0.75")
 }
 
 fn publish(
     settings: &Settings,
     what: String,
     baseline: &str,
-    mut ours: Vec<Sample>,
-    mut base: Vec<Sample>,
+    mut taken: Taken,
     asked: &str,
 ) -> Result<()> {
     let rate = |samples: &[Sample]| median(&samples.iter().map(|s| s.rate).collect::<Vec<_>>());
-    let (our_rate, base_rate) = (rate(&ours), rate(&base));
-    let mut latencies = pooled(&mut ours);
+    let Taken { ours, base, logged } = &mut taken;
+    let (our_rate, base_rate, logged_rate) = (rate(ours), rate(base), rate(logged));
+    let mut latencies = pooled(ours);
     let tail = latencies.quantile(0.999) / latencies.quantile(0.5).max(1e-9);
-    println!("{what}: groups of ours {}", histogram(&ours));
-    println!("{what}: groups of {baseline} {}", histogram(&base));
-    println!("{what}: latency of {baseline} {}", pooled(&mut base).summary());
+    println!("{what}: groups of ours {}", histogram(ours));
+    println!("{what}: groups of {baseline} {}", histogram(base));
+    println!("{what}: latency of {baseline} {}", pooled(base).summary());
     let row = Row {
         what,
         ours: per_second(our_rate),
@@ -141,10 +153,12 @@ fn publish(
         ratio: Some(our_rate / base_rate),
         asked: asked.into(),
         notes: format!(
-            "groups {} (baseline {}); {}; p99.9/p50 {tail:.1}",
-            typical_group(&ours),
-            typical_group(&base),
+            "groups {} (baseline {}); {}; p99.9/p50 {tail:.1}; baseline with a log {}, {:.2} of it",
+            typical_group(ours),
+            typical_group(base),
             latencies.summary(),
+            per_second(logged_rate),
+            logged_rate / base_rate,
         ),
     };
     row.publish(settings)
@@ -164,7 +178,7 @@ fn measure_ours(
 ) -> Result<Sample> {
     let dir = settings.fresh_dir()?;
     let db = workload::open_writer(dir.path())?;
-    groups.take();
+    groups.forget();
     let writer = |client| match drive {
         Drive::Threads => Writer::new(&db, client as i64).blocking(),
         Drive::Tasks => Writer::new(&db, client as i64),
@@ -176,24 +190,38 @@ fn measure_ours(
     Ok(sample)
 }
 
-fn measure_plain(settings: &Settings, clients: usize, drive: Drive) -> Result<Sample> {
+fn measure_plain(
+    settings: &Settings,
+    clients: usize,
+    drive: Drive,
+    logged: bool,
+) -> Result<Sample> {
     let dir = settings.fresh_dir()?;
-    let committer = plain::Committer::open(dir.path())?;
+    let committer = plain::Committer::open(dir.path(), logged)?;
     let inserters = (0..clients).map(|client| committer.client(client as i64)).collect();
     let mut sample = drive_clients(inserters, settings.duration(), drive)?;
     sample.groups = committer.finish()?;
     Ok(sample)
 }
 
-fn plain_loop(settings: &Settings) -> Result<Sample> {
+fn plain_loop(settings: &Settings, logged: bool) -> Result<Sample> {
     let dir = settings.fresh_dir()?;
     let db = plain::open(&dir.path().join("plain.db"))?;
+    let mut log = logged.then(|| plain::Log::open(&db)).transpose()?;
+    let (mut begin, mut commit) = (db.prepare("BEGIN IMMEDIATE")?, db.prepare("COMMIT")?);
     let mut insert = db.prepare(workload::INSERT)?;
     let mut latencies = Latencies::default();
     let started = Instant::now();
     while started.elapsed() < settings.duration() {
         let begun = Instant::now();
-        insert.execute(rusqlite::params![0, workload::BODY])?;
+        if let Some(log) = &mut log {
+            begin.execute([])?;
+            insert.execute(rusqlite::params![0, workload::BODY])?;
+            log.append(1)?;
+            commit.execute([])?;
+        } else {
+            insert.execute(rusqlite::params![0, workload::BODY])?;
+        }
         latencies.record(begun.elapsed());
     }
     let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
@@ -301,6 +329,13 @@ impl GroupSizes {
         let sizes = GroupSizes::default();
         metrics::set_global_recorder(sizes.clone()).map_err(|e| e.to_string())?;
         Ok(sizes)
+    }
+
+    /// Forgets what the set-up brought.
+    fn forget(&self) {
+        for heard in [&self.sizes, &self.groups, &self.commits] {
+            heard.take();
+        }
     }
 
     fn take(&self) -> Vec<u64> {

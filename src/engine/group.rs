@@ -111,7 +111,7 @@ impl Group<'_> {
         let fits = |job: &Job| {
             let id = job.options.request.as_ref();
             // The same write twice: the second hears later what the first is answered.
-            job.is_groupable()
+            job.is_groupable
                 && level.is_none_or(|level| job.options.level <= level)
                 && id.is_none_or(|id| !requests.contains(id))
         };

@@ -42,6 +42,14 @@ pub(crate) struct Ran {
     pub transaction: Option<u64>,
 }
 
+/// What whoever waits for a program gets.
+pub(crate) struct Answer {
+    pub ran: Result<Ran>,
+    /// It goes back to the thread that made it: freeing what another thread allocated is slow, and the
+    /// writer has enough to do.
+    _program: Program,
+}
+
 /// A program and whoever waits for it.
 pub(crate) struct Job {
     pub program: Program,
@@ -51,30 +59,43 @@ pub(crate) struct Job {
     pub transaction: Option<u64>,
     /// A transaction that began by reading: it may write only if nothing was committed since.
     pub snapshot: Option<Option<Position>>,
-    pub reply: oneshot::Sender<Result<Ran>>,
+    /// Whether it may run beside others: it is over when it is over, belongs to no open transaction, and
+    /// its stream is ordinary.
+    pub is_groupable: bool,
+    pub reply: oneshot::Sender<Answer>,
 }
 
 impl Job {
-    /// Whether it may run beside others: it is over when it is over, belongs to no open transaction, and its
-    /// stream is ordinary.
-    pub fn is_groupable(&self) -> bool {
-        let continues = self.transaction.is_some() || self.snapshot.is_some();
-        if continues || !self.stream.is_ordinary() {
-            return false;
-        }
-        let mut opens = false;
-        let mut ends = false;
-        for step in &self.program.steps {
-            match text::control(&step.statement.sql) {
-                Some(Control::Begin(_) | Control::Savepoint(_)) => opens = true,
-                Some(Control::Commit | Control::Rollback | Control::Release(_)) => ends = true,
-                Some(Control::RollbackTo(_)) => {}
-                None if text::pragma(&step.statement.sql).is_some() => return false,
-                None => {}
-            }
-        }
-        !opens || ends
+    /// With the end at which its caller waits.
+    pub fn new(
+        program: Program,
+        stream: Stream,
+        options: JobOptions,
+        transaction: Option<u64>,
+        snapshot: Option<Option<Position>>,
+    ) -> (Box<Job>, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        let continues = transaction.is_some() || snapshot.is_some();
+        let is_groupable = !continues && stream.is_ordinary() && ends_by_itself(&program);
+        let job = Job { program, stream, options, transaction, snapshot, is_groupable, reply };
+        (Box::new(job), answer)
     }
+}
+
+/// Whether a program leaves, as far as its text tells, nothing behind that concerns others.
+fn ends_by_itself(program: &Program) -> bool {
+    let mut opens = false;
+    let mut ends = false;
+    for step in &program.steps {
+        match text::control(&step.statement.sql) {
+            Some(Control::Begin(_) | Control::Savepoint(_)) => opens = true,
+            Some(Control::Commit | Control::Rollback | Control::Release(_)) => ends = true,
+            Some(Control::RollbackTo(_)) => {}
+            None if text::pragma(&step.statement.sql).is_some() => return false,
+            None => {}
+        }
+    }
+    !opens || ends
 }
 
 /// Work of the node itself, done between groups.
@@ -318,9 +339,9 @@ impl Intake {
     }
 
     /// Answers a program.
-    pub fn answer(&self, job: Box<Job>, answer: Result<Ran>) {
+    pub fn answer(&self, job: Box<Job>, ran: Result<Ran>) {
         self.waiting.program_answered();
-        let _ = job.reply.send(answer);
+        let _ = job.reply.send(Answer { ran, _program: job.program });
     }
 
     /// Refuses what has waited for too long.

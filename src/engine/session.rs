@@ -230,28 +230,22 @@ impl Session {
         let level = options.acknowledge.or(self.stream.acknowledge);
         let level = level.unwrap_or(self.database.options().acknowledge);
         check_level(level)?;
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let job = Box::new(Job {
-            program,
-            stream: self.stream.clone(),
-            options: JobOptions {
-                level,
-                request: options.request.clone(),
-                deadline: Instant::now() + deadline,
-            },
-            transaction,
-            snapshot,
-            reply,
-        });
+        let options = JobOptions {
+            level,
+            request: options.request.clone(),
+            deadline: Instant::now() + deadline,
+        };
+        let stream = self.stream.clone();
+        let (job, answer) = Job::new(program, stream, options, transaction, snapshot);
         let inbox = self.database.inbox()?;
         if self.may_block { inbox.run_here(job) } else { inbox.run(job) }?;
-        let answer = answer.await.map_err(|_| gone())?;
-        if let Err(error) = &answer
+        let ran = answer.await.map_err(|_| gone())?.ran;
+        if let Err(error) = &ran
             && error.code() == "TRANSACTION_TIMEOUT"
         {
             self.open = None;
         }
-        let Ran { mut outcome, stream, transaction } = answer?;
+        let Ran { mut outcome, stream, transaction } = ran?;
         outcome.steps.drain(..passed);
         self.stream = stream;
         self.open = transaction.map(Open::Writing);

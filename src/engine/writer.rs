@@ -159,7 +159,7 @@ impl Writer {
     pub fn is_for(&self, job: &Job) -> bool {
         // What is flushed later needs the thread to wake up in time.
         let durable = job.options.level > Level::Memory && !self.core.unflushed;
-        durable && self.open.is_none() && self.intake.is_alone() && job.is_groupable()
+        durable && self.open.is_none() && self.intake.is_alone() && job.is_groupable
     }
 
     /// Runs it on its caller's thread.
@@ -221,7 +221,7 @@ impl Writer {
         while self.open.is_none()
             && let Some(job) = self.intake.queue.front()
         {
-            let alone = match job.is_groupable() {
+            let alone = match job.is_groupable {
                 true => group::run(&mut self.core, &mut self.intake, receiver),
                 false => self.intake.queue.pop_front().into_iter().collect(),
             };

@@ -20,7 +20,8 @@ CREATE TEMP VIEW syncline_table_list AS
     SELECT * FROM pragma_table_list
     WHERE name NOT LIKE '\_syncline\_%' ESCAPE '\' AND name NOT LIKE 'syncline\_%' ESCAPE '\';
 CREATE TEMP VIEW syncline_tables AS
-    SELECT name, rows, lower(hex(digest)) AS digest FROM main._syncline_tables;
+    SELECT name, rows, lower(hex(digest)) AS digest FROM main._syncline_state
+    WHERE rows IS NOT NULL;
 CREATE TEMP VIEW syncline_held AS
     SELECT id, at, reason, bytes FROM main._syncline_held;
 ";

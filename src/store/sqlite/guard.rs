@@ -98,7 +98,7 @@ const MODULES: &[&str] =
 /// The columns of ours that the views `syncline_tables` and `syncline_held` read. Anyone may: SQLite
 /// names the view that reads, but a WITH clause can take any view's name.
 const SHOWN: &[(&str, &[&str])] = &[
-    ("_syncline_tables", &["name", "rows", "digest"]),
+    ("_syncline_state", &["name", "rows", "digest"]),
     ("_syncline_held", &["id", "at", "reason", "bytes"]),
 ];
 

@@ -110,15 +110,9 @@ impl Statements {
             release: db.prepare("RELEASE _syncline_unit")?,
             rollback_to: db.prepare("ROLLBACK TO _syncline_unit")?,
             position: db.prepare(state::READ_POSITION)?,
-            write_position: db.prepare(
-                "UPDATE main._syncline_position SET epoch = ?1, tag = ?2, version = ?3, chain = ?4, \
-                 digest = ?5, at = ?6",
-            )?,
-            write_table: db.prepare(
-                "INSERT INTO main._syncline_tables (name, rows, digest) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (name) DO UPDATE SET rows = ?2, digest = ?3",
-            )?,
-            delete_table: db.prepare("DELETE FROM main._syncline_tables WHERE name = ?1")?,
+            write_position: db.prepare(state::WRITE_POSITION)?,
+            write_table: db.prepare(state::WRITE_TABLE)?,
+            delete_table: db.prepare(state::DELETE_TABLE)?,
             insert_log: log::prepare_insert(db)?,
             sequences: None,
         })

@@ -2,13 +2,15 @@
 //!
 //! | table | holds |
 //! | --- | --- |
-//! | `_syncline_position` | one row: where the copy stands, and who holds the epoch |
-//! | `_syncline_tables` | rows and digest of each table |
+//! | `_syncline_state` | a row for each table: its rows and digest; and one for the copy as a whole: where it stands, and who holds the epoch |
 //! | `_syncline_lineage` | the epochs |
 //! | `_syncline_log` | the commits, several in a row as they were grouped |
 //! | `_syncline_part` | the bodies of large commits, in parts |
 //! | `_syncline_held` | what was undone or not applied |
 //! | `_syncline_request` | clients' ids of writes, and what they were answered |
+//!
+//! Every commit writes the position and the digests of its tables: they lie in one table so that they lie
+//! on one page, as long as there are not too many tables. A page less is what a lone commit feels.
 
 use super::raw::Db;
 use super::schema::Schema;
@@ -23,13 +25,11 @@ use crate::store::Holder;
 const LAYOUT: i64 = 1;
 
 const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS _syncline_position (
-    id INTEGER PRIMARY KEY CHECK (id = 1), layout INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, tag INTEGER NOT NULL, version INTEGER NOT NULL,
-    chain BLOB NOT NULL, digest BLOB NOT NULL, at INTEGER NOT NULL, verified INTEGER NOT NULL,
-    node TEXT, directory TEXT, pid INTEGER, advertise TEXT, lease INTEGER);
-CREATE TABLE IF NOT EXISTS _syncline_tables (
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _syncline_state (
+    name TEXT PRIMARY KEY, rows INTEGER, digest BLOB NOT NULL,
+    layout INTEGER, epoch INTEGER, tag INTEGER, version INTEGER, chain BLOB, at INTEGER,
+    verified INTEGER, node TEXT, directory TEXT, pid INTEGER, advertise TEXT, lease INTEGER)
+    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _syncline_lineage (
     epoch INTEGER PRIMARY KEY, tag INTEGER NOT NULL, first INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS _syncline_log (
@@ -58,9 +58,9 @@ pub(crate) fn int(n: u64) -> ValueRef<'static> {
 pub(crate) fn create(db: Db) -> Result<()> {
     db.execute_batch(TABLES)?;
     let zero = [0u8; 16];
-    let sql = "INSERT OR IGNORE INTO _syncline_position \
-               (id, layout, epoch, tag, version, chain, digest, at, verified) \
-               VALUES (1, ?1, 0, 0, 0, ?2, ?2, 0, 0)";
+    let sql = "INSERT OR IGNORE INTO _syncline_state \
+               (name, layout, epoch, tag, version, chain, digest, at, verified) \
+               VALUES ('_syncline_position', ?1, 0, 0, 0, ?2, ?2, 0, 0)";
     db.execute(sql, &[ValueRef::Integer(LAYOUT), ValueRef::Blob(&zero)])
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn create(db: Db) -> Result<()> {
 /// all, and SQLite does not sync what it recovers. Nobody must hear of a position that the next loss
 /// of power takes back.
 pub(crate) fn make_durable(db: Db) -> Result<()> {
-    match db.execute_batch("UPDATE main._syncline_position SET layout = layout") {
+    match update_position(db, "layout = layout", &[]) {
         // It can still be read, and nothing can be added to it.
         Err(error) if error.code() == "DISK_FULL" => Ok(()),
         done => done,
@@ -77,11 +77,17 @@ pub(crate) fn make_durable(db: Db) -> Result<()> {
 
 /// Whether the tables are there.
 pub(crate) fn exists(db: Db) -> Result<bool> {
-    let sql = "SELECT 1 FROM main.sqlite_schema WHERE name = '_syncline_position'";
+    let sql = "SELECT 1 FROM main.sqlite_schema WHERE name = '_syncline_state'";
     Ok(db.query_i64(sql, &[])?.is_some())
 }
 
-/// The one row of `_syncline_position`.
+/// Sets something of the position row.
+pub(crate) fn update_position(db: Db, set: &str, args: &[ValueRef<'_>]) -> Result<()> {
+    let sql = format!("UPDATE main._syncline_state SET {set} WHERE name = '_syncline_position'");
+    db.execute(&sql, args)
+}
+
+/// The row of the copy as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PositionRow {
     pub position: Position,
@@ -92,7 +98,13 @@ pub(crate) struct PositionRow {
 }
 
 pub(crate) const READ_POSITION: &str = "SELECT epoch, tag, version, chain, digest, at, verified, \
-     node, directory, pid, advertise, lease, layout FROM main._syncline_position";
+     node, directory, pid, advertise, lease, layout FROM main._syncline_state \
+     WHERE name = '_syncline_position'";
+pub(crate) const WRITE_POSITION: &str = "UPDATE main._syncline_state SET epoch = ?1, tag = ?2, \
+     version = ?3, chain = ?4, digest = ?5, at = ?6 WHERE name = '_syncline_position'";
+pub(crate) const WRITE_TABLE: &str = "INSERT INTO main._syncline_state (name, rows, digest) \
+     VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET rows = ?2, digest = ?3";
+pub(crate) const DELETE_TABLE: &str = "DELETE FROM main._syncline_state WHERE name = ?1";
 
 /// Reads the position row.
 pub(crate) fn read_position(row: &super::raw::Stmt) -> Result<PositionRow> {
@@ -172,7 +184,8 @@ pub(crate) fn digests(db: Db, schema: &Schema) -> Result<DatabaseDigest> {
         .values()
         .map(|shape| (shape.name.clone(), TableDigest::empty(shape.fingerprint())))
         .collect();
-    db.query("SELECT name, rows, digest FROM main._syncline_tables", &[], |row| {
+    let sql = "SELECT name, rows, digest FROM main._syncline_state WHERE rows IS NOT NULL";
+    db.query(sql, &[], |row| {
         let name = row.text(0)?;
         if let Some(table) = digest.get(name).copied() {
             digest

@@ -58,8 +58,8 @@ impl Store for SqliteStore {
     }
 
     fn set_verified(&mut self, version: Version) -> Result<()> {
-        let sql = "UPDATE main._syncline_position SET verified = ?1";
-        self.in_group(|store| store.db.execute(sql, &[int(version.0)]))
+        let args = [int(version.0)];
+        self.in_group(|store| state::update_position(store.db, "verified = ?1", &args))
     }
 
     fn apply(
@@ -86,13 +86,11 @@ impl Store for SqliteStore {
     }
 
     fn renew(&mut self, lease: Timestamp) -> Result<()> {
-        let sql = "UPDATE main._syncline_position SET lease = ?1";
-        self.in_group(|store| store.db.execute(sql, &[int(lease.0)]))
+        self.in_group(|store| state::update_position(store.db, "lease = ?1", &[int(lease.0)]))
     }
 
     fn release(&mut self) -> Result<()> {
-        let sql = "UPDATE main._syncline_position SET node = NULL, lease = 0";
-        self.in_group(|store| store.db.execute(sql, &[]))
+        self.in_group(|store| state::update_position(store.db, "node = NULL, lease = 0", &[]))
     }
 
     fn trim(
@@ -153,10 +151,9 @@ impl SqliteStore {
         state::write_lineage(self.db, &lineage)?;
         let position = Position { epoch, ..row.position };
         self.write_position(position, tag, row.at)?;
-        let sql = "UPDATE main._syncline_position SET \
-                   node = ?1, directory = ?2, pid = ?3, advertise = ?4, lease = ?5";
-        self.db.execute(
-            sql,
+        state::update_position(
+            self.db,
+            "node = ?1, directory = ?2, pid = ?3, advertise = ?4, lease = ?5",
             &[
                 ValueRef::Text(&holder.node),
                 ValueRef::Text(&holder.directory),
