@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`sqlite`] on [`disk::NativeDisk`] | in a SQLite file in WAL mode |
 //! | [`sqlite`] on [`vfs::MemoryDisk`] | in memory, by the same code: the VFS is all that differs |
+//! | `postgres` | in a schema of a PostgreSQL database, as ordinary typed tables |
 //!
 //! Left out: a store that keeps rows without a log. Every replica can feed others, and any can be
 //! promoted, because they are all alike.
@@ -15,6 +16,8 @@
 #[cfg(test)]
 mod conformance;
 pub mod disk;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 pub mod vfs;
 

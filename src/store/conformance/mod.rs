@@ -13,6 +13,9 @@ mod applying;
 mod faults;
 mod filling;
 mod keeping;
+#[cfg(feature = "postgres")]
+#[path = "../../../tests/support/postgres.rs"]
+pub(crate) mod server;
 mod undoing;
 
 use std::path::PathBuf;

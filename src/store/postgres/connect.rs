@@ -1,0 +1,330 @@
+//! Sessions: how they are opened, what is set on them, and how a thread waits for an answer.
+//!
+//! ```text
+//! any thread          session          runtime thread, one for all          server
+//!    │── call ──────────▶│── request ──────────▶│── bytes ──────────────────▶│
+//!    │   parked, bounded │◀───────── answer ────│◀───────────────────────────│
+//! ```
+//!
+//! Callers are synchronous, and may be inside a runtime of their own, so the connection is driven by a
+//! thread that no caller can block. A session that failed to answer in time is never asked again: nobody
+//! knows what its next answer would be the answer to. The store opens another.
+//!
+//! Left out: a pool. A store has one session, and opens another for what reads for long.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
+use tokio_postgres::types::Type;
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
+
+use super::failure::{self, Answer, refused, silent, unavailable};
+use super::parameter::Parameter;
+use super::place::PostgresPlace;
+use super::tls;
+use crate::error::{Error, Result};
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        let built = builder.worker_threads(1).thread_name("postgres").enable_all().build();
+        built.expect("a thread can be started")
+    })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Parks this thread until the future is done, whatever runtime the thread may belong to.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Waits for an answer, but not forever.
+pub(crate) fn wait<T>(limit: Duration, future: impl Future<Output = Answer<T>>) -> Result<T> {
+    let _entered = runtime().enter();
+    // The caller may be a task that used up its turn: then a timer would never be ready.
+    let bounded = tokio::task::unconstrained(tokio::time::timeout(limit, future));
+    match block_on(bounded) {
+        Ok(answer) => answer.map_err(failure::error),
+        Err(_) => Err(silent(limit)),
+    }
+}
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Transactions that hold locks: the server ends them below the place's limit.
+    Write,
+    /// Reads that may take long, and hold nothing back.
+    Read,
+}
+
+/// A connection to the server.
+pub(crate) struct Session {
+    client: Arc<Client>,
+    driver: JoinHandle<()>,
+    limit: Duration,
+    prepared: HashMap<String, Statement>,
+    lost: bool,
+}
+
+impl Drop for Session {
+    /// At once if it is in the middle of something, with a word of goodbye if not.
+    fn drop(&mut self) {
+        if self.lost {
+            self.driver.abort();
+        }
+    }
+}
+
+impl Session {
+    /// Connects, and refuses a server that does not keep what it is given.
+    pub fn open(place: &PostgresPlace, purpose: Purpose) -> Result<Session> {
+        Session::open_heard(place, purpose, None)
+    }
+
+    /// … and hands on what others NOTIFY.
+    pub fn open_heard(
+        place: &PostgresPlace,
+        purpose: Purpose,
+        heard: Option<mpsc::Sender<String>>,
+    ) -> Result<Session> {
+        let tls = tls::connector(place)?;
+        let connected = wait(place.limit, place.config.connect(tls));
+        let (client, mut connection) = connected.map_err(|error| of_connecting(place, error))?;
+        let driver = runtime().spawn(async move {
+            let mut next = std::future::poll_fn(|cx| connection.poll_message(cx));
+            while let Some(Ok(message)) = (&mut next).await {
+                if let (AsyncMessage::Notification(n), Some(heard)) = (message, &heard) {
+                    let _ = heard.send(n.payload().to_owned());
+                }
+            }
+        });
+        let (client, limit) = (Arc::new(client), place.limit);
+        let mut session = Session { client, driver, limit, prepared: HashMap::new(), lost: false };
+        session.set_up(purpose)?;
+        Ok(session)
+    }
+
+    fn set_up(&mut self, purpose: Purpose) -> Result<()> {
+        let ms = self.limit.as_millis();
+        let (statement, idle) = match purpose {
+            Purpose::Write => (ms * 3 / 4, ms / 4),
+            Purpose::Read => (0, 0),
+        };
+        self.batch(&format!(
+            "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
+             SET lock_timeout = {}; SET client_min_messages = warning; \
+             SET default_transaction_isolation = 'read committed'; SET row_security = off",
+            (ms / 2).max(1)
+        ))?;
+        let row = self.batch_row(
+            "SELECT current_setting('server_version_num'), current_setting('fsync'), \
+             current_setting('synchronous_commit'), current_setting('server_encoding'), \
+             coalesce(current_schema(), ''), current_setting('transaction_read_only')",
+        )?;
+        let fact = |i: usize| row.get(i).map_or("", String::as_str);
+        let version: u32 = fact(0).parse().unwrap_or(0);
+        check_facts(version, fact(1), fact(2), fact(3), fact(4))?;
+        if purpose == Purpose::Write && fact(5) == "on" {
+            return Err(failure::read_only());
+        }
+        if purpose == Purpose::Write && version >= 170_000 {
+            self.batch(&format!("SET transaction_timeout = {}", ms * 3 / 4))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is of no more use.
+    pub fn is_lost(&self) -> bool {
+        self.lost || self.client.is_closed()
+    }
+
+    /// Waits; whoever did not answer is not asked again.
+    pub fn wait<T>(&mut self, future: impl Future<Output = Answer<T>>) -> Result<T> {
+        if self.lost {
+            return Err(unavailable("the connection was lost"));
+        }
+        let answer = wait(self.limit, future);
+        if let Err(error) = &answer {
+            self.lost |= !failure::is_answer(error);
+        }
+        answer
+    }
+
+    /// Runs statements that give no rows.
+    pub fn batch(&mut self, sql: &str) -> Result<()> {
+        let client = self.client.clone();
+        self.wait(client.batch_execute(sql))
+    }
+
+    /// Runs one statement and gives the text of its first row.
+    fn batch_row(&mut self, sql: &str) -> Result<Vec<String>> {
+        use tokio_postgres::SimpleQueryMessage::Row;
+        let client = self.client.clone();
+        let messages = self.wait(client.simple_query(sql))?;
+        let row = messages.iter().find_map(|m| if let Row(row) = m { Some(row) } else { None });
+        let row = row.ok_or_else(|| unavailable("it gave no answer"))?;
+        Ok((0..row.len()).map(|i| row.get(i).unwrap_or("").to_owned()).collect())
+    }
+
+    /// A prepared statement, kept by its text.
+    pub fn prepare(&mut self, sql: &str) -> Result<Statement> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let client = self.client.clone();
+        let statement = self.wait(client.prepare(sql))?;
+        self.prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// Forgets prepared statements: the tables are others.
+    pub fn forget_prepared(&mut self) {
+        self.prepared.clear();
+    }
+
+    /// Runs one statement and gives its rows.
+    pub fn query(&mut self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>> {
+        let statement = self.prepare(sql)?;
+        let client = self.client.clone();
+        let parameters: Vec<_> = parameters.iter().map(|p| p as _).collect();
+        self.wait(client.query(&statement, &parameters))
+    }
+
+    /// Runs one statement and gives how many rows it changed.
+    pub fn execute(&mut self, sql: &str, parameters: Vec<Parameter>) -> Result<u64> {
+        let statement = self.prepare(sql)?;
+        let sent = self.send(&statement, parameters);
+        self.wait(sent)
+    }
+
+    /// Sends a statement off; its answer is to be waited for, in the order of sending.
+    pub fn send(
+        &self,
+        statement: &Statement,
+        parameters: Vec<Parameter>,
+    ) -> impl Future<Output = Answer<u64>> + Send + use<> {
+        let (client, statement) = (self.client.clone(), statement.clone());
+        async move { client.execute_raw(&statement, parameters).await }
+    }
+
+    /// Commits. `OUTCOME_UNKNOWN` if the answer is lost.
+    pub fn commit(&mut self) -> Result<()> {
+        self.batch("COMMIT").map_err(|error| match failure::is_answer(&error) {
+            true => error,
+            false => failure::outcome_unknown(&error).source(error),
+        })
+    }
+
+    /// Ends the transaction, whatever is left of it.
+    pub fn rollback(&mut self) {
+        if !self.lost && self.batch("ROLLBACK").is_err() {
+            self.lost = true;
+        }
+    }
+
+    /// Reads rows, one at a time. If `each` fails, the session is of no more use.
+    pub fn copy_out(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+        mut each: impl FnMut(&BinaryCopyOutRow) -> Result<()>,
+    ) -> Result<()> {
+        let client = self.client.clone();
+        let copy = format!("COPY ({sql}) TO STDOUT (FORMAT binary)");
+        let rows = self.wait(client.copy_out(&copy))?;
+        let mut rows = pin!(BinaryCopyOutStream::new(rows, types));
+        let mut next = |cx: &mut Context<'_>| rows.as_mut().poll_next(cx).map(Option::transpose);
+        loop {
+            // Most rows are here already: no clock is asked for them.
+            let here = next(&mut Context::from_waker(Waker::noop()));
+            let row = match here {
+                Poll::Ready(row) => row.map_err(failure::error),
+                Poll::Pending => self.wait(std::future::poll_fn(&mut next)),
+            };
+            let Some(row) = row.inspect_err(|_| self.lost = true)? else { return Ok(()) };
+            each(&row).inspect_err(|_| self.lost = true)?;
+        }
+    }
+}
+
+fn check_facts(version: u32, fsync: &str, sync: &str, encoding: &str, schema: &str) -> Result<()> {
+    if version < 130_000 {
+        return Err(refused("the server is older than PostgreSQL 13"));
+    }
+    if fsync == "off" || sync == "off" {
+        let which = if fsync == "off" { "fsync" } else { "synchronous_commit" };
+        return Err(Error::invalid(
+            "BACKING_NOT_DURABLE",
+            format!("the server runs with {which} = off: what it confirms may be lost"),
+        )
+        .hint(format!("set {which} = on, for the server and for this user and database")));
+    }
+    if encoding != "UTF8" {
+        return Err(refused(format_args!(
+            "the database's encoding is {encoding}; it must be UTF8"
+        )));
+    }
+    if schema.is_empty() {
+        return Err(refused("the user's search_path names no schema that exists"));
+    }
+    Ok(())
+}
+
+/// Says where it was to be found, too.
+fn of_connecting(place: &PostgresPlace, error: Error) -> Error {
+    let message = format!("{place}: {}", error.message());
+    Error::new(error.kind(), error.code(), message).hint(error.hint_text()).source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_may_lose_what_it_confirms_is_refused() {
+        let code = |facts: Result<()>| facts.map_err(|e| e.code());
+        assert_eq!(code(check_facts(150_000, "on", "on", "UTF8", "public")), Ok(()));
+        assert_eq!(code(check_facts(150_000, "on", "local", "UTF8", "public")), Ok(()));
+        let lossy = Err("BACKING_NOT_DURABLE");
+        assert_eq!(code(check_facts(150_000, "off", "on", "UTF8", "public")), lossy);
+        assert_eq!(code(check_facts(150_000, "on", "off", "UTF8", "public")), lossy);
+        let refused = Err("BACKING_REFUSED");
+        assert_eq!(code(check_facts(120_000, "on", "on", "UTF8", "public")), refused);
+        assert_eq!(code(check_facts(150_000, "on", "on", "LATIN1", "public")), refused);
+        assert_eq!(code(check_facts(150_000, "on", "on", "UTF8", "")), refused);
+    }
+
+    #[test]
+    fn waiting_works_inside_a_runtime_and_ends() {
+        let quick = Duration::from_millis(20);
+        let inside = Builder::new_current_thread().build().unwrap();
+        let silent = inside.block_on(async { wait::<()>(quick, std::future::pending()) });
+        assert_eq!(silent.unwrap_err().code(), "BACKING_UNAVAILABLE");
+        let nested = wait(quick, async { Ok(wait(quick, async { Ok(7) })) });
+        assert_eq!(nested.unwrap().unwrap(), 7);
+    }
+}

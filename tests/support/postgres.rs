@@ -1,0 +1,121 @@
+//! A private PostgreSQL server for the tests of one process.
+//!
+//! Started with the first test that asks for it, with everything that concerns durability at its default,
+//! and stopped when the process ends, however it ends: a shell holds the server, and the shell's input is
+//! a pipe that closes with us. Where PostgreSQL is not installed there is none, and the tests that need it
+//! say that they skip.
+//!
+//! Left out: servers that are stopped, cut off or promoted in the middle of a test.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The server of this process.
+pub struct Server {
+    /// Where its files, its log and its socket are.
+    directory: PathBuf,
+    port: u16,
+    databases: AtomicU32,
+    /// The server stops when this is closed.
+    _life: ChildStdin,
+}
+
+/// Holds the server until its input ends, then stops it with its children and removes its files. The
+/// first line says that it is ready.
+const HOLD: &str = r#"
+bin=$1 dir=$2 port=$3
+"$bin/initdb" -U postgres -A trust -E UTF8 --no-locale -D "$dir/data" >"$dir/log" 2>&1 || exit 1
+"$bin/postgres" -D "$dir/data" -k "$dir" -h 127.0.0.1 -p "$port" \
+    -c max_connections=60 -c shared_buffers=32MB -c max_wal_size=256MB </dev/null >>"$dir/log" 2>&1 &
+server=$!
+for i in $(seq 600); do
+    "$bin/psql" -h "$dir" -p "$port" -U postgres -c '' postgres >/dev/null 2>&1 && break
+    kill -0 $server || exit 1
+    sleep 0.05
+done
+echo ready
+cat >/dev/null
+kill -QUIT $server
+wait $server
+rm -rf "$dir"
+"#;
+
+impl Server {
+    /// The server, started if need be; none where PostgreSQL is not installed.
+    pub fn get() -> Option<&'static Server> {
+        static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+        let server = SERVER.get_or_init(|| {
+            let programs = programs()?;
+            Some(Server::start(&programs).expect("PostgreSQL is installed, so it must start"))
+        });
+        if server.is_none() {
+            eprintln!("skipped: PostgreSQL is not installed");
+        }
+        server.as_ref()
+    }
+
+    fn start(programs: &Path) -> Result<Server, Box<dyn std::error::Error>> {
+        let directory = tempfile::Builder::new().prefix("syncline-postgres-").tempdir()?.keep();
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", HOLD, "sh"]).arg(programs).arg(&directory).arg(port.to_string());
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
+        // The server refuses to run as root: then as the user that its package made.
+        if fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+        {
+            let (user, group) = (id("-u")?, id("-g")?);
+            chown(&directory, Some(user), Some(group))?;
+            shell.uid(user).gid(group);
+        }
+        let mut child = shell.process_group(0).spawn()?;
+        let life = child.stdin.take().expect("it is piped");
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut said)?;
+        if said != "ready\n" {
+            let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+            return Err(format!("PostgreSQL did not start: {log}").into());
+        }
+        Ok(Server { directory, port, databases: AtomicU32::new(0), _life: life })
+    }
+
+    /// The URL of a new, empty database.
+    pub fn database(&self) -> String {
+        let name = format!("case_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Runs SQL in a database, as somebody whom Syncline does not know; gives what psql prints.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let programs = programs().expect("it was started");
+        let mut psql = Command::new(programs.join("psql"));
+        psql.arg("-h").arg(&self.directory).args(["-p", &self.port.to_string(), "-U", "postgres"]);
+        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, database]);
+        let output = psql.stdin(Stdio::null()).output().expect("psql runs");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+}
+
+fn id(flag: &str) -> Result<u32, Box<dyn std::error::Error>> {
+    let output = Command::new("id").args([flag, "postgres"]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Where the newest installed server's programs are.
+fn programs() -> Option<PathBuf> {
+    let has_all =
+        |bin: &PathBuf| ["initdb", "postgres", "psql"].iter().all(|p| bin.join(p).exists());
+    let packaged =
+        fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin"));
+    let mut found: Vec<PathBuf> = packaged.filter(has_all).collect();
+    found.sort();
+    found.pop()
+}
