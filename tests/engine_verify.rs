@@ -243,7 +243,7 @@ fn a_writer_in_memory_verifies_the_backing_file_too() {
     damage(&disk, MAIN);
     let report = writer.verify(VerifyMode::Report).unwrap();
     assert!(!report.equal, "{report:?}");
-    assert!(report.findings[0].starts_with("in the backing file, table t"), "{report:?}");
+    assert!(report.findings[0].starts_with("in the backing database, table t"), "{report:?}");
     let error = writer.verify(VerifyMode::Repair).unwrap_err();
     assert_eq!(error.code(), "BACKING_DIFFERS");
     assert!(error.hint_text().contains("working_copy"), "{error}");

@@ -286,16 +286,12 @@ fn timers(database: &Database) -> Option<Error> {
 }
 
 fn shared_backing(database: &Database, earlier: &[Database]) -> Option<Error> {
-    let same = |other: &&Database| other.backing == database.backing;
-    let other = earlier.iter().find(same).filter(|_| !database.backing.as_os_str().is_empty())?;
+    let place = database.backing.to_string();
+    let other = earlier.iter().find(|other| other.backing.to_string() == place);
+    let other = other.filter(|_| !place.is_empty())?;
     let message = format!(
-        "databases {} and {} have one backing file, {}",
-        other.name,
-        database.name,
-        database.backing.display()
+        "databases {} and {} have one backing database, {place}",
+        other.name, database.name
     );
-    Some(conflict(
-        message,
-        "give each database a file of its own; a reader of it is another process",
-    ))
+    Some(conflict(message, "give each database one of its own; a reader of it is another process"))
 }

@@ -9,7 +9,7 @@ use super::units;
 use super::written::{Raw, Setting, Written};
 use crate::acknowledge::Level;
 use crate::api::HttpLimits;
-use crate::engine::{self, DatabaseOptions, FullMode, OnRestore, Role, WorkingCopy};
+use crate::engine::{self, BackingPlace, DatabaseOptions, FullMode, OnRestore, Role, WorkingCopy};
 use crate::error::Error;
 
 /// A configuration as meant: every default resolved, every relation checked.
@@ -121,8 +121,8 @@ pub struct Database {
     pub default: bool,
     /// What this node is to it.
     pub role: Role,
-    /// The backing SQLite file.
-    pub backing: PathBuf,
+    /// The backing database.
+    pub backing: BackingPlace,
     /// Where the copy that serves SQL lives.
     pub working_copy: WorkingCopy,
     /// Where a reader forwards writes, if somebody wrote it.
@@ -176,7 +176,7 @@ impl Database {
             take_over,
             readers: self.read_connections,
             limits: config.limits.engine.clone(),
-            ..DatabaseOptions::writer(&self.backing)
+            ..DatabaseOptions::writer(PathBuf::new())
         }
     }
 }
@@ -297,7 +297,7 @@ fn database(read: &mut Reader<'_>, name: &str, data_dir: &Path) -> Database {
             "writer" => Role::Writer,
             _ => Role::Reader,
         },
-        backing: read.backing(&key("backing"), data_dir),
+        backing: BackingPlace::File(read.backing(&key("backing"), data_dir)),
         working_copy: match word(read, "working_copy").as_str() {
             "memory" => WorkingCopy::Memory,
             _ => WorkingCopy::Disk,

@@ -14,12 +14,24 @@ use std::sync::atomic::Ordering;
 
 use super::follower::Follower;
 use super::mark::remove_database;
-use super::options::WorkingCopy;
+use super::options::{DatabaseOptions, WorkingCopy};
 use crate::error::{Error, Result};
 use crate::store::Source;
 use crate::store::disk::Disk;
 use crate::store::sqlite::{SqliteStore, Sync};
 use crate::store::vfs::MemoryDisk;
+
+/// The log of a copy in memory keeps no more than this: whoever needs more finds it in the backing
+/// database.
+const MEMORY_LOG: u64 = 64 << 20;
+
+/// How large the log of a working copy may get.
+pub(super) fn working_log(options: &DatabaseOptions) -> u64 {
+    match options.working_copy {
+        WorkingCopy::Memory => options.log_keep_size.min(MEMORY_LOG),
+        WorkingCopy::Disk => options.log_keep_size,
+    }
+}
 
 impl Follower {
     fn pointer(&self) -> PathBuf {

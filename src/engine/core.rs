@@ -19,15 +19,16 @@ use std::sync::atomic::Ordering;
 
 use metrics::Histogram;
 
+use super::backing::Backing;
 use super::shared::Shared;
 use super::status::State;
 use super::stream::Settings;
 use crate::acknowledge::Level;
 use crate::change::{Commit, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
-use crate::store::disk::{Disk, FileId};
+use crate::store::Source;
+use crate::store::disk::FileId;
 use crate::store::sqlite::{SqliteStore, Sync};
-use crate::store::{Source, Store};
 
 /// How many bytes of commits are flushed in one transaction of the backing database.
 const FLUSH: usize = 8 << 20;
@@ -37,8 +38,7 @@ const PAGE: u64 = 4096;
 /// What the writer thread writes to.
 pub(crate) struct Core {
     pub store: SqliteStore,
-    /// The backing database, where it is not the working copy itself.
-    pub backing: Option<SqliteStore>,
+    pub backing: Backing,
     pub shared: Arc<Shared>,
     pub metrics: Metrics,
     sync: Sync,
@@ -87,11 +87,7 @@ impl Metrics {
 }
 
 impl Core {
-    pub fn new(
-        store: SqliteStore,
-        backing: Option<SqliteStore>,
-        shared: Arc<Shared>,
-    ) -> Result<Core> {
+    pub fn new(store: SqliteStore, backing: Backing, shared: Arc<Shared>) -> Result<Core> {
         let mut core = Core {
             store,
             backing,
@@ -110,39 +106,31 @@ impl Core {
         core.identity = core.file_identity()?;
         core.log = core.log_identity()?;
         core.store.serve_clients()?;
-        if let Some(backing) = &core.backing {
-            backing.follow()?;
-            // The backing file is the truth; this copy can be made again.
-            core.store.set_sync(Sync::Off)?;
-            core.sync = Sync::Off;
+        if let Backing::File(file) = &core.backing {
+            file.follow()?;
+        }
+        if !core.backing.is_itself() {
+            // The backing database is the truth: this copy may lose its end, but must stay whole.
+            core.store.set_sync(Sync::Normal)?;
+            core.sync = Sync::Normal;
+            core.store.checkpoint_by_itself()?;
         }
         Ok(core)
-    }
-
-    pub(super) fn file(&self) -> &SqliteStore {
-        self.backing.as_ref().unwrap_or(&self.store)
-    }
-
-    /// The file that this writer writes, and where it lies.
-    pub fn file_place(&self) -> (PathBuf, Arc<dyn Disk>) {
-        (self.file().path().to_owned(), self.file().disk().clone())
     }
 
     /// Fails unless this writer still has the epoch.
     pub fn confirm(&mut self) -> Result<()> {
         self.refuse_if_not_writing()?;
         self.refuse_if_replaced()?;
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        match file.begin() {
-            Ok(()) => file.rollback(),
+        match self.durable().confirm() {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
-            Err(error) => Err(error),
+            confirmed => confirmed,
         }
     }
 
     /// Gives the epoch up.
     pub fn release(&mut self) -> Result<()> {
-        self.backing.as_mut().unwrap_or(&mut self.store).release()
+        self.durable().release()
     }
 
     pub fn now(&self) -> Timestamp {
@@ -165,7 +153,7 @@ impl Core {
             // Without space, memory must not fill with what cannot be made durable.
             self.flush_now()?;
         }
-        if self.backing.is_none() {
+        if self.backing.is_itself() {
             let sync = if level == Level::Memory { Sync::Normal } else { Sync::Full };
             if self.sync != sync {
                 self.store.set_sync(sync)?;
@@ -186,8 +174,8 @@ impl Core {
     pub fn commit(&mut self, level: Level) -> Result<Position> {
         let before = self.store.position();
         let committed = match self.backing {
-            None => self.store.commit(),
-            Some(_) => self.commit_both(level),
+            Backing::Itself => self.store.commit(),
+            _ => self.commit_both(level),
         };
         match committed.and_then(|position| self.refuse_if_failed().map(|()| position)) {
             Ok(position) => {
@@ -227,14 +215,14 @@ impl Core {
 
     /// The keeper decides by it when a checkpoint is due.
     pub(super) fn tell_log_length(&self) {
-        let bytes = self.file().log_pages() * PAGE;
-        self.shared.log_bytes.store(bytes, Ordering::Relaxed);
+        let pages = self.file().map_or(0, SqliteStore::log_pages);
+        self.shared.log_bytes.store(pages * PAGE, Ordering::Relaxed);
     }
 
     /// Makes everything durable that was acknowledged from memory, and the open group with it.
     pub fn flush(&mut self) -> Result<()> {
         loop {
-            let Some(backing) = self.backing.as_ref() else { return Ok(()) };
+            let Some(backing) = self.backing.beside() else { return Ok(()) };
             // What was committed here may go in portions. The open group goes as one: if it fails, nothing
             // of it may be there.
             let (there, here) = (backing.position().version, self.store.position().version);
@@ -255,7 +243,7 @@ impl Core {
     }
 
     fn flush_these(&mut self, commits: &[Commit]) -> Result<()> {
-        let Some(backing) = self.backing.as_mut() else { return Ok(()) };
+        let Some(backing) = self.backing.beside() else { return Ok(()) };
         let (lineage, store) = (self.store.lineage().clone(), &mut self.store);
         let mut parts = |c: &Commit, i| store.part(c.version(), i);
         match backing.apply(&lineage, commits, &mut parts) {
@@ -281,7 +269,7 @@ impl Core {
             // Nobody else has what was acknowledged from memory, and a damaged file has nothing.
             let alone = self.unflushed || error.kind() == Kind::Corrupt;
             if alone
-                && self.backing.is_some()
+                && !self.backing.is_itself()
                 && let Err(error) = self.rescue()
             {
                 tracing::error!(%error, "this node's own copy could not be set aside");
@@ -304,9 +292,9 @@ impl Core {
         }
         self.refuse_if_not_writing()?;
         match self.backing {
-            Some(_) => self.flush()?,
             // A commit that is synced takes all before it along.
-            None => self.renew()?,
+            Backing::Itself => self.renew()?,
+            _ => self.flush()?,
         }
         self.refuse_if_failed()?;
         self.there_is_space();
@@ -321,12 +309,11 @@ impl Core {
         self.refuse_if_not_writing()?;
         self.refuse_if_replaced()?;
         let lease = self.now() + self.shared.options.lease;
-        if self.backing.is_none() && self.sync != Sync::Full {
+        if self.backing.is_itself() && self.sync != Sync::Full {
             self.store.set_sync(Sync::Full)?;
             self.sync = Sync::Full;
         }
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        match file.renew(lease) {
+        match self.durable().renew(lease) {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
             Err(error) => Err(self.failed(error)),
             Ok(()) => {

@@ -10,7 +10,7 @@
 //! Left out: noticing a file that is copied over the open one and differs from it in nothing that a
 //! checkpoint would not have written. Then every other page is in the log, and no harm is done.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
@@ -20,23 +20,24 @@ use super::status::State;
 use crate::change::{Position, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::disk::FileId;
-use crate::store::sqlite::{SqliteStore, position_without_log};
-use crate::store::{Source, Standing};
+use crate::store::sqlite::position_without_log;
+use crate::store::{Source, Standing, Store};
 
 impl Core {
-    fn identity_of(&self, path: &Path) -> Result<Option<FileId>> {
-        self.file().disk().identity(path).map_err(|error| {
+    fn identity_of(&self, path: impl Fn(&Path) -> PathBuf) -> Result<Option<FileId>> {
+        let Some(file) = self.file() else { return Ok(None) };
+        file.disk().identity(&path(file.path())).map_err(|error| {
             let message = format!("the backing file cannot be reached: {error}");
             Error::unavailable("BACKING_UNAVAILABLE", message)
         })
     }
 
     pub fn file_identity(&self) -> Result<Option<FileId>> {
-        self.identity_of(self.file().path())
+        self.identity_of(Path::to_owned)
     }
 
     pub fn log_identity(&self) -> Result<Option<FileId>> {
-        self.identity_of(&beside(self.file().path(), "-wal"))
+        self.identity_of(|file| beside(file, "-wal"))
     }
 
     /// Whether another file lies at the backing file's path.
@@ -44,9 +45,9 @@ impl Core {
         Ok(self.file_identity()? != self.identity)
     }
 
-    /// Whether no file lies there any more.
+    /// Whether the backing database is a file, and none lies there any more.
     pub fn is_gone(&self) -> Result<bool> {
-        Ok(self.file_identity()?.is_none())
+        Ok(self.file().is_some() && self.file_identity()?.is_none())
     }
 
     /// Whether the write-ahead log at that path is still the one that this writer writes.
@@ -106,17 +107,16 @@ impl Core {
     /// that opened the file. What such a one brought over is of this history, and since the last one here.
     pub fn refuse_if_overwritten(&mut self) -> Result<()> {
         let Some(left) = self.checkpointed.clone() else { return Ok(()) };
-        let (path, disk) = self.file_place();
+        let Some((path, disk)) = self.file_place() else { return Ok(()) };
         if self.was_replaced()? || mark::first_page_is(disk.as_ref(), &path, &left.page)? {
             return Ok(());
         }
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        if let Ok(Some(_)) = was_overtaken(file) {
+        if let Ok(Some(_)) = was_overtaken(self.durable()) {
             return Err(self.fenced());
         }
         if let Ok(there) = position_without_log(disk.as_ref(), &path)
             && there.version >= left.version
-            && file.chain_at(there.version)? == Some(there.chain)
+            && self.durable().chain_at(there.version)? == Some(there.chain)
         {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Core {
     pub fn rescue(&mut self) -> Result<()> {
         if self.rescued
             || self.found_restored
-            || (self.backing.is_none() && !self.was_replaced()?)
+            || (self.backing.is_itself() && !self.was_replaced()?)
         {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl Core {
             Error::storage("COPY_FAILED", format!("the copy cannot be reached: {e}"))
         })?;
         remove_database(disk.as_ref(), &growing);
-        if self.backing.is_none() {
+        if self.backing.is_itself() {
             self.shared.set_place(disk, path);
         }
         self.rescued = true;
@@ -160,8 +160,7 @@ impl Core {
 
     /// The position row is not as this writer left it: overtaken, or restored.
     pub fn fenced(&mut self) -> Error {
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let overtaken = match was_overtaken(file) {
+        let overtaken = match was_overtaken(self.durable()) {
             Ok(overtaken) => overtaken,
             Err(error) => return error,
         };
@@ -222,22 +221,22 @@ impl Core {
 
     /// What the backing database never heard of: it is another's now.
     fn hold_unflushed(&mut self) -> Result<u64> {
-        let Some(backing) = &self.backing else { return Ok(0) };
+        let Some(backing) = self.backing.beside() else { return Ok(0) };
+        let there = backing.position().version;
         // Of an open group nobody has heard.
         self.store.rollback()?;
-        let there = backing.position().version;
         shelf::hold(&self.shared, &mut self.store, there, "fenced", &mut |_| Ok(true))
     }
 }
 
 /// The standing of whoever took the epoch behind all that this writer wrote; none if something of that is
 /// gone: then the file was restored.
-fn was_overtaken(file: &mut SqliteStore) -> Result<Option<Standing>> {
-    let (ours, mine) = (file.lineage().clone(), file.position());
-    let theirs = file.standing()?;
+fn was_overtaken(there: &mut dyn Store) -> Result<Option<Standing>> {
+    let (ours, mine) = (there.lineage().clone(), there.position());
+    let theirs = there.standing()?;
     let goes_on = theirs.lineage.0.starts_with(&ours.0) && theirs.lineage.0.len() > ours.0.len();
     let has_mine = theirs.lineage.at(mine.version) == ours.at(mine.version)
         && theirs.position.version >= mine.version
-        && file.chain_at(mine.version)?.is_none_or(|chain| chain == mine.chain);
+        && there.chain_at(mine.version)?.is_none_or(|chain| chain == mine.chain);
     Ok((goes_on && has_mine).then_some(theirs))
 }

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::mark;
+use super::copies::working_log;
+use super::feed::{Feed, opened};
 use super::options::{FullMode, WorkingCopy};
 use super::shared::{Shared, lock};
 use super::shelf;
@@ -28,7 +29,7 @@ use super::status::State;
 use crate::change::{Chain, Commit, Version};
 use crate::error::{Error, Kind, Result};
 use crate::heal::{self, Rung, Side};
-use crate::store::sqlite::{Files, SqliteSource, SqliteStore};
+use crate::store::sqlite::{Files, SqliteStore};
 use crate::store::{Source, Standing, Store};
 
 /// Bytes of commits applied in one transaction.
@@ -38,8 +39,6 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A sync that found work starts the clock of the full check anew; but it comes at the latest after so
 /// many times `full_every`, or a reader of a busy writer would never be recounted.
 const FULL_AT_LATEST: u32 = 4;
-/// A copy in memory keeps no more log than this.
-const MEMORY_LOG: u64 = 64 << 20;
 
 pub(crate) type Errand = Box<dyn FnOnce(&mut Follower) + Send>;
 
@@ -123,7 +122,7 @@ pub(crate) struct Follower {
     pub shared: Arc<Shared>,
     /// The copy; none until the first was loaded, and after it was handed over.
     pub copy: Option<SqliteStore>,
-    pub(super) source: Option<SqliteSource>,
+    pub(super) source: Option<Feed>,
     /// The files that were open last.
     files: Option<Files>,
     pub(super) generation: u64,
@@ -138,19 +137,7 @@ pub(crate) struct Follower {
 
 /// Starts the thread; tries once to load or catch up before it returns.
 pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
-    let mut follower = Follower {
-        full_due: Instant::now() + shared.options.full_every,
-        full_began: Instant::now(),
-        trimmed: Instant::now(),
-        shared,
-        copy: None,
-        source: None,
-        files: None,
-        generation: 0,
-        damaged: None,
-        ended: false,
-    };
-    follower.open_disk_copy()?;
+    let mut follower = Follower::open(shared)?;
     follower.look();
     let (sender, receiver) = channel();
     let name = format!("syncline-follower-{}", follower.shared.options.name);
@@ -166,6 +153,24 @@ pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
 }
 
 impl Follower {
+    /// With the copy of an earlier run, if there is one.
+    pub fn open(shared: Arc<Shared>) -> Result<Follower> {
+        let mut follower = Follower {
+            full_due: Instant::now() + shared.options.full_every,
+            full_began: Instant::now(),
+            trimmed: Instant::now(),
+            shared,
+            copy: None,
+            source: None,
+            files: None,
+            generation: 0,
+            damaged: None,
+            ended: false,
+        };
+        follower.open_disk_copy()?;
+        Ok(follower)
+    }
+
     fn run(&mut self, events: &Receiver<Event>) {
         while !self.ended {
             match events.recv_timeout(self.patience()) {
@@ -263,20 +268,16 @@ impl Follower {
             Some(source) => source.is_current()?,
             None => false,
         };
-        if !current {
-            let options = &self.shared.options;
-            self.source = None;
-            let settled = mark::is_settled(options.disk.as_ref(), &options.backing);
-            let before = self.files.filter(|_| !settled);
-            let opened = SqliteSource::open(options.disk.clone(), &options.backing, before)?;
-            self.files = Some(opened.files());
-            self.source = Some(opened);
+        if current {
+            return Ok(());
         }
+        self.source = None;
+        self.source = Some(Feed::open(&self.shared.options, &mut self.files)?);
         Ok(())
     }
 
     fn decide(&mut self) -> Result<Rung, Trouble> {
-        let feed = self.source.as_mut().expect("opened");
+        let feed = opened(&mut self.source);
         let mine = self.copy.as_mut().expect("a copy is loaded");
         let theirs_standing = feed.standing().map_err(source)?;
         let mine_standing = mine.standing().map_err(copy)?;
@@ -292,7 +293,7 @@ impl Follower {
     }
 
     fn incremental(&mut self) -> Result<(), Trouble> {
-        let feed = self.source.as_mut().expect("opened");
+        let feed = opened(&mut self.source);
         let mine = self.copy.as_mut().expect("a copy is loaded");
         let commits = feed.after(mine.position().version, BATCH).map_err(source)?;
         let lineage = feed.standing().map_err(source)?.lineage;
@@ -351,7 +352,7 @@ impl Follower {
     fn is_still_damaged(&mut self) -> Result<bool> {
         let Some(damaged) = &self.damaged else { return Ok(false) };
         let now = Instant::now();
-        let there = self.source.as_mut().expect("opened").standing()?;
+        let there = opened(&mut self.source).standing()?;
         let same = (there.position.chain, there.verified) == (damaged.chain, damaged.verified);
         Ok(now < damaged.not_before || (same && now < damaged.again))
     }
@@ -367,13 +368,13 @@ impl Follower {
 
     /// Builds a new copy beside the live one, carries over what is held, and switches.
     fn rebuild(&mut self, why: &str) -> Result<(), Trouble> {
-        let feed = self.source.as_mut().expect("opened");
+        let feed = opened(&mut self.source);
         let standing = feed.standing().map_err(source)?;
         self.shared.source_stands(&standing);
         let state = if self.copy.is_some() { State::Healing } else { State::Loading };
         self.shared.set_condition(state, format!("copying everything: {why}"));
         let mut fresh = self.new_copy().map_err(copy)?;
-        let feed = self.source.as_mut().expect("opened");
+        let feed = opened(&mut self.source);
         if let Err(error) = fresh.fill(feed) {
             self.discard_copy(&fresh);
             if error.code() == "SOURCE_DAMAGED" {
@@ -470,10 +471,7 @@ impl Follower {
         }
         self.trimmed = Instant::now();
         let options = self.shared.options.clone();
-        let size = match options.working_copy {
-            WorkingCopy::Memory => options.log_keep_size.min(MEMORY_LOG),
-            WorkingCopy::Disk => options.log_keep_size,
-        };
+        let size = working_log(&options);
         let older = self.shared.now().0.saturating_sub(options.log_keep_for.as_micros() as u64);
         let mine = self.copy();
         let head = mine.position().version;

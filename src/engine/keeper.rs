@@ -15,7 +15,7 @@
 //!
 //! Left out: systems that report a failed sync to one handle only.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -56,25 +56,21 @@ impl Drop for Keeper {
     }
 }
 
-/// Starts the keeper of the file that a writer writes.
+/// Starts the keeper of what a writer writes; `place`: the file, if it is one.
 pub(crate) fn start(
     shared: Arc<Shared>,
     inbox: Inbox,
-    file: &Path,
-    disk: Arc<dyn Disk>,
+    place: Option<(PathBuf, Arc<dyn Disk>)>,
 ) -> Result<Keeper> {
     let (stop, stopped) = channel();
-    let file = file.to_owned();
-    let most = Arc::new(Mutex::new(Checkpointer::open(&disk, &file)?));
+    let checkpoints = place.map(|(file, disk)| Checkpoints::open(file, disk)).transpose()?;
     let next = shared.options.checkpoint_at;
     let decisions = shared.decisions.load(Ordering::Acquire);
     let work = move || {
         let mut keeping = Keeping {
             shared,
             inbox,
-            file,
-            disk,
-            most,
+            checkpoints,
             next,
             marked: Instant::now(),
             trimmed: Instant::now(),
@@ -88,12 +84,24 @@ pub(crate) fn start(
     Ok(Keeper { stop: Some(stop), thread: Some(thread) })
 }
 
+/// The checkpoints of a file.
+struct Checkpoints {
+    file: PathBuf,
+    disk: Arc<dyn Disk>,
+    most: Arc<Mutex<Checkpointer>>,
+}
+
+impl Checkpoints {
+    fn open(file: PathBuf, disk: Arc<dyn Disk>) -> Result<Checkpoints> {
+        let most = Arc::new(Mutex::new(Checkpointer::open(&disk, &file)?));
+        Ok(Checkpoints { file, disk, most })
+    }
+}
+
 struct Keeping {
     shared: Arc<Shared>,
     inbox: Inbox,
-    file: std::path::PathBuf,
-    disk: Arc<dyn Disk>,
-    most: Arc<Mutex<Checkpointer>>,
+    checkpoints: Option<Checkpoints>,
     /// The size of the log at which the next checkpoint is due.
     next: u64,
     marked: Instant,
@@ -147,22 +155,26 @@ impl Keeping {
     /// After a restore was decided, another file may lie there. The writer has it open by now.
     fn follow_decisions(&mut self) -> Result<()> {
         let decisions = self.shared.decisions.load(Ordering::Acquire);
-        if self.decisions != decisions {
-            let (most, disk, file) = (self.most.clone(), self.disk.clone(), self.file.clone());
+        if self.decisions == decisions {
+            return Ok(());
+        }
+        if let Some(Checkpoints { file, disk, most }) = &self.checkpoints {
+            let (most, disk, file) = (most.clone(), disk.clone(), file.clone());
             self.between_groups(move |_| {
                 *lock(&most) = Checkpointer::open(&disk, &file)?;
                 Ok(())
             })?;
-            self.decisions = decisions;
         }
+        self.decisions = decisions;
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        let Some(Checkpoints { file, disk, most }) = &self.checkpoints else { return Ok(()) };
         self.between_groups(|core| core.checkpoint_begins())?;
-        let most = self.most.clone();
-        let wal = mark::beside(&self.file, "-wal");
-        let size = self.disk.len(&wal).ok().flatten().unwrap_or(0);
+        let most = most.clone();
+        let wal = mark::beside(file, "-wal");
+        let size = disk.len(&wal).ok().flatten().unwrap_or(0);
         let shrink = size > SHRINK * self.shared.options.checkpoint_at;
         let passed = lock(&most).pass();
         if let Err(error) = passed {
@@ -195,17 +207,19 @@ impl Core {
         let options = &shared.options;
         let path = mark::path(&options.data_dir, &options.name);
         let disk = options.disk.as_ref();
-        let file = self.backing.as_ref().unwrap_or(&self.store);
-        let mark = Mark {
-            page: self.checkpointed.as_ref().map(|left| left.page.clone()),
-            settled: Epoch(shared.settled.load(Ordering::Relaxed)),
-            ..Mark::of(disk, file.path(), file.position(), file.lineage())?
-        };
+        let durable = self.durable();
+        let mut mark = Mark::of(disk, durable.position(), durable.lineage());
+        mark.settled = Epoch(shared.settled.load(Ordering::Relaxed));
+        let file = self.file().map(|file| file.path().to_owned());
+        if let Some(file) = &file {
+            mark.remember_files(disk, file)?;
+            mark.page = self.checkpointed.as_ref().map(|left| left.page.clone());
+        }
         let same = mark::read(disk, &path)?.as_ref() == Some(&mark);
         if !same {
             mark::write(disk, &path, &mark)?;
         }
-        mark::leave_beside(disk, file.path(), &mark)
+        file.map_or(Ok(()), |file| mark::leave_beside(disk, &file, &mark))
     }
 
     /// From now on the first page may be torn by a loss of power: the mark says so.
@@ -218,14 +232,13 @@ impl Core {
     /// Brings the rest of the write-ahead log into the main file, and lets it start over: in place, or from
     /// nothing.
     pub(crate) fn checkpoint(&mut self, shrink: bool) -> Result<()> {
-        let file = self.backing.as_mut().unwrap_or(&mut self.store);
-        let version = file.position().version;
-        let done = file.checkpoint_rest(shrink);
+        let Some((path, disk)) = self.file_place() else { return self.write_mark() };
+        let version = self.durable().position().version;
+        let done = self.file_mut().map_or(Ok(true), |file| file.checkpoint_rest(shrink));
         self.tell_log_length();
         match done {
             // SQLite syncs the main file only if it could bring everything over.
             Ok(true) => {
-                let (path, disk) = self.file_place();
                 let page = mark::first_page_hash(disk.as_ref(), &path)?;
                 self.checkpointed = page.map(|page| Checkpointed { page, version });
                 self.write_mark()

@@ -82,16 +82,23 @@ pub(crate) fn write(disk: &dyn Disk, path: &Path, mark: &Mark) -> Result<()> {
 
 impl Mark {
     /// Remembers where the database stands now.
-    pub fn of(disk: &dyn Disk, file: &Path, position: Position, lineage: &Lineage) -> Result<Mark> {
-        Ok(Mark {
+    pub fn of(disk: &dyn Disk, position: Position, lineage: &Lineage) -> Mark {
+        Mark {
             position: position.to_string(),
             lineage: lineage.clone(),
-            file: identity(disk, file)?.unwrap_or_default(),
-            log: identity(disk, &beside(file, "-wal"))?,
+            file: (0, 0),
+            log: None,
             page: None,
             run: disk.run_of_the_machine(),
             settled: Epoch::default(),
-        })
+        }
+    }
+
+    /// … and which files it lies in.
+    pub fn remember_files(&mut self, disk: &dyn Disk, file: &Path) -> Result<()> {
+        self.file = identity(disk, file)?.unwrap_or_default();
+        self.log = identity(disk, &beside(file, "-wal"))?;
+        Ok(())
     }
 
     pub fn position(&self) -> Result<Position> {
@@ -133,8 +140,14 @@ pub(crate) fn leave_beside(disk: &dyn Disk, file: &Path, mark: &Mark) -> Result<
 /// The epoch up to which a reader may have what is not there, as a writer finds it that has just begun
 /// `epoch`: a restore was decided then, or power failed and may have taken what was acknowledged from
 /// memory. What a reader has of that epoch or a later one, everybody had.
-pub(crate) fn settled(disk: &dyn Disk, own: &Path, file: &Path, epoch: Epoch) -> Result<Epoch> {
-    let marks = [read(disk, own)?, read(disk, &path_beside(file))?];
+pub(crate) fn settled(
+    disk: &dyn Disk,
+    own: &Path,
+    file: Option<&Path>,
+    epoch: Epoch,
+) -> Result<Epoch> {
+    let beside = file.map(|file| read(disk, &path_beside(file))).transpose()?;
+    let marks = [read(disk, own)?, beside.flatten()];
     let run = disk.run_of_the_machine();
     let same_run = |mark: &Mark| mark.run.is_some() && mark.run == run;
     match marks.iter().flatten().all(same_run) {

@@ -19,9 +19,11 @@
 //! Left out for now: followers that acknowledge, a cluster manager, several writers.
 
 mod answers;
+mod backing;
 mod copies;
 mod core;
 mod database;
+mod feed;
 mod fence;
 mod follower;
 mod group;
@@ -31,10 +33,13 @@ mod inbox;
 mod keeper;
 mod mark;
 mod open;
+mod open_file;
+mod open_server;
 mod options;
 mod program;
 mod read_options;
 mod readers;
+mod reign;
 mod resolve;
 mod run;
 mod session;
@@ -48,7 +53,7 @@ mod writer;
 pub use crate::store::sqlite::Row;
 pub use database::{Database, Keep, SnapshotItem};
 pub use handle::ReadHandle;
-pub use options::{DatabaseOptions, FullMode, Limits, OnRestore, Role, WorkingCopy};
+pub use options::{BackingPlace, DatabaseOptions, FullMode, Limits, OnRestore, Role, WorkingCopy};
 pub use program::{
     Arguments, Condition, Description, Outcome, Program, ResultColumn, Statement, StatementResult,
     Step, StepOutcome,

@@ -1,11 +1,13 @@
 //! What a database is opened with: the policy as meant, every default resolved.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acknowledge::Level;
 use crate::change::{Clock, SystemClock};
+use crate::store::ServerPlace;
 use crate::store::disk::{Disk, NativeDisk};
 
 /// What a node is to a database.
@@ -27,10 +29,39 @@ impl Role {
     }
 }
 
+/// Where the backing database is.
+#[derive(Debug, Clone)]
+pub enum BackingPlace {
+    /// A SQLite file, for the processes of one machine.
+    File(PathBuf),
+    /// A database on a server.
+    Server(Arc<dyn ServerPlace>),
+}
+
+impl BackingPlace {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            BackingPlace::File(path) => Some(path),
+            BackingPlace::Server(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for BackingPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackingPlace::File(path) => write!(f, "{}", path.display()),
+            BackingPlace::Server(place) => write!(f, "{place}"),
+        }
+    }
+}
+
 /// Where the copy that serves SQL lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkingCopy {
-    /// On disk: a writer's is the backing file itself, a reader's lies in its data directory.
+    /// On disk: where the backing database is a file, a writer's is that file. Any other lies in the data
+    /// directory.
     Disk,
     /// In memory, loaded from the backing database at start.
     Memory,
@@ -109,8 +140,8 @@ pub struct DatabaseOptions {
     pub advertise: String,
     /// What this node is to the database.
     pub role: Role,
-    /// The backing SQLite file.
-    pub backing: PathBuf,
+    /// The backing database.
+    pub backing: BackingPlace,
     /// Where the copy that serves SQL lives.
     pub working_copy: WorkingCopy,
     /// Where a reader forwards writes; none: the live holder's advertised address.
@@ -162,7 +193,7 @@ impl DatabaseOptions {
             data_dir,
             advertise: String::new(),
             role: Role::Writer,
-            backing,
+            backing: BackingPlace::File(backing),
             working_copy: WorkingCopy::Disk,
             writer: None,
             acknowledge: Level::Disk,

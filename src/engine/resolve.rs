@@ -9,20 +9,25 @@
 //! What is left out is held first, on the node's [shelf](super::shelf): whatever happens in between,
 //! nothing is gone silently.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::backing::Backing;
 use super::core::Core;
 use super::database::{Database, Keep, wait};
 use super::mark::{beside, remove_database};
-use super::open::{build_core, open_file, set_log_aside, take_epoch};
-use super::options::DatabaseOptions;
+use super::open::{build_core, fill_in_memory};
+use super::open_file::{open_file, set_log_aside};
+use super::open_server::open_backing_server;
+use super::options::{BackingPlace, DatabaseOptions};
+use super::reign::take_epoch;
 use super::shared::Shared;
 use super::shelf;
 use super::status::State;
 use crate::change::Position;
 use crate::error::{Error, Result};
 use crate::store::sqlite::{SqliteSource, SqliteStore};
+use crate::store::{ServerStore, Store};
 
 /// Decides, on the writer's thread.
 pub(crate) fn resolve(database: &Database, keep: Keep) -> Result<Position> {
@@ -51,11 +56,11 @@ pub(crate) fn left_behind(options: &DatabaseOptions) -> Option<PathBuf> {
 
 /// An earlier process set its copy aside, and now the backing file goes on: what only that copy has is
 /// held.
-pub(crate) fn hold_left_behind(shared: &Shared, file: &mut SqliteStore) {
+pub(crate) fn hold_left_behind(shared: &Shared, there: &mut dyn Store) {
     let options = &shared.options;
     let Some(path) = left_behind(options) else { return };
-    let held =
-        open_file(options, &path).and_then(|mut copy| shelf::hold_only_in(shared, &mut copy, file));
+    let held = open_file(options, &path)
+        .and_then(|mut copy| shelf::hold_only_in(shared, &mut copy, there));
     match held {
         Ok(_) => remove_database(options.disk.as_ref(), &path),
         Err(error) => {
@@ -82,54 +87,81 @@ impl Core {
     /// Takes what lies in the backing database.
     fn keep_backing(&mut self) -> Result<Position> {
         let shared = self.shared.clone();
-        if self.is_gone()? {
-            return Err(Error::diverged("BACKING_GONE", "there is no backing file to keep")
-                .hint("put it back, or keep this node's copy: `syncline resolve --keep node`"));
+        match &shared.options.backing {
+            BackingPlace::File(path) => {
+                if self.is_gone()? {
+                    return Err(Error::diverged(
+                        "BACKING_GONE",
+                        "there is no backing file to keep",
+                    )
+                    .hint(
+                        "put it back, or keep this node's copy: `syncline resolve --keep node`",
+                    ));
+                }
+                self.part_from_the_old_log(path)?;
+                let mut file = open_file(&shared.options, path)?;
+                self.with_node_copy(|copy| shelf::hold_only_in(&shared, copy, &mut file))?;
+                self.go_on_with_file(file)
+            }
+            BackingPlace::Server(place) => {
+                let mut server = open_backing_server(&shared, place.as_ref())?;
+                self.with_node_copy(|copy| shelf::hold_only_in(&shared, copy, server.as_mut()))?;
+                self.go_on_with_server(server)
+            }
         }
-        self.part_from_the_old_log()?;
-        let mut file = open_file(&shared.options, &shared.options.backing)?;
-        self.with_node_copy(|copy| shelf::hold_only_in(&shared, copy, &mut file))?;
-        self.go_on_with(file)
     }
 
     /// Writes this node's copy over the backing database.
     fn keep_node(&mut self) -> Result<Position> {
         let shared = self.shared.clone();
+        match &shared.options.backing {
+            BackingPlace::File(path) => self.keep_node_in_file(path),
+            BackingPlace::Server(place) => {
+                let mut server = open_backing_server(&shared, place.as_ref())?;
+                let held = self
+                    .with_node_copy(|copy| shelf::hold_only_in(&shared, server.as_mut(), copy))?;
+                held.ok_or_else(no_node_copy)?;
+                self.with_node_copy(|copy| server.replace(copy))?;
+                self.go_on_with_server(server)
+            }
+        }
+    }
+
+    fn keep_node_in_file(&mut self, path: &Path) -> Result<Position> {
+        let shared = self.shared.clone();
         let options = &shared.options;
-        let fresh = beside(&options.backing, ".resolving");
+        let fresh = beside(path, ".resolving");
         remove_database(options.disk.as_ref(), &fresh);
         let copied = self.with_node_copy(|copy| copy.copy_pages(options.disk.as_ref(), &fresh))?;
         copied.ok_or_else(no_node_copy)?;
         if !self.is_gone()? {
-            self.part_from_the_old_log()?;
-            self.hold_theirs()?;
+            self.part_from_the_old_log(path)?;
+            self.hold_theirs(path)?;
         }
-        set_log_aside(options)?;
-        options.disk.rename(&fresh, &options.backing).map_err(not_in_place)?;
+        set_log_aside(options, path)?;
+        options.disk.rename(&fresh, path).map_err(not_in_place)?;
         remove_database(options.disk.as_ref(), &fresh);
-        let file = open_file(options, &options.backing)?;
-        self.go_on_with(file)
+        let file = open_file(options, path)?;
+        self.go_on_with_file(file)
     }
 
     /// Holds what only the backing file has; one that is no database of ours is set aside instead.
-    fn hold_theirs(&mut self) -> Result<()> {
+    fn hold_theirs(&mut self, path: &Path) -> Result<()> {
         let shared = self.shared.clone();
         let options = &shared.options;
-        let held = SqliteSource::open(options.disk.clone(), &options.backing, None).and_then(
-            |mut theirs| {
-                self.with_node_copy(|copy| shelf::hold_only_in(&shared, &mut theirs, copy))
-            },
-        );
+        let held = SqliteSource::open(options.disk.clone(), path, None).and_then(|mut theirs| {
+            self.with_node_copy(|copy| shelf::hold_only_in(&shared, &mut theirs, copy))
+        });
         let Err(error) = held else { return Ok(()) };
-        let kept = beside(&options.backing, &format!(".unreadable-{}", shared.now().0));
+        let kept = beside(path, &format!(".unreadable-{}", shared.now().0));
         tracing::warn!(%error, kept = %kept.display(), "set the file aside that lay at the backing file's place");
-        options.disk.rename(&options.backing, &kept).map_err(not_in_place)
+        options.disk.rename(path, &kept).map_err(not_in_place)
     }
 
     /// A log that belongs to the file that was there before must not be read with the one that is there.
-    fn part_from_the_old_log(&mut self) -> Result<()> {
+    fn part_from_the_old_log(&mut self, path: &Path) -> Result<()> {
         if self.was_replaced()? && self.log_is_ours()? {
-            set_log_aside(&self.shared.options)?;
+            set_log_aside(&self.shared.options, path)?;
         }
         Ok(())
     }
@@ -142,17 +174,36 @@ impl Core {
         if let Some(path) = &self.left_behind {
             return work(&mut open_file(&self.shared.options, path)?).map(Some);
         }
-        let own = self.backing.is_some() || self.was_replaced()?;
+        let own = !self.backing.is_itself() || self.was_replaced()?;
         if own && !self.found_restored { work(&mut self.store).map(Some) } else { Ok(None) }
     }
 
-    fn go_on_with(&mut self, mut file: SqliteStore) -> Result<Position> {
+    fn go_on_with_file(&mut self, mut file: SqliteStore) -> Result<Position> {
         let shared = self.shared.clone();
-        let taken = take_epoch(&shared, &mut file, true)?;
-        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
+        self.take_epoch_of(&mut file)?;
         *self = build_core(&shared, file)?;
         // The keeper has the old file open.
         shared.decisions.fetch_add(1, Ordering::Release);
+        self.resolved()
+    }
+
+    fn go_on_with_server(&mut self, mut server: Box<dyn ServerStore>) -> Result<Position> {
+        let shared = self.shared.clone();
+        self.take_epoch_of(server.as_mut())?;
+        let copy = fill_in_memory(&shared, server.as_mut())?;
+        *self = Core::new(copy, Backing::Server(server), shared)?;
+        self.serve()?;
+        self.resolved()
+    }
+
+    fn take_epoch_of(&mut self, there: &mut dyn Store) -> Result<()> {
+        let taken = take_epoch(&self.shared, there, true)?;
+        self.shared.settled.store(taken.epoch.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn resolved(&mut self) -> Result<Position> {
+        let shared = self.shared.clone();
         shared.set_condition(State::Ok, "");
         self.checkpoint_begins()?;
         self.checkpoint(true)?;

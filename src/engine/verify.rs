@@ -5,7 +5,7 @@
 
 use super::core::Core;
 use super::database::{Database, wait};
-use super::options::Role;
+use super::options::{BackingPlace, Role};
 use super::shared::lock;
 use super::status::State;
 use crate::acknowledge::Level;
@@ -78,15 +78,24 @@ impl Database {
     fn recount_backing(&self, report: &mut VerifyReport) -> Result<()> {
         let options = self.options();
         let (is_ok, copy) = (self.shared().condition().state == State::Ok, self.shared().place()?);
-        let is_the_file = copy.path == options.backing && copy.disk.vfs() == options.disk.vfs();
-        if self.role() == Role::Reader || is_the_file || !is_ok {
+        if self.role() == Role::Reader || !is_ok {
             return Ok(());
         }
-        let (standing, claimed, found) =
-            Reader::open(&options.disk, &options.backing)?.recount()?;
+        let (standing, claimed, found) = match &options.backing {
+            BackingPlace::File(path) => {
+                if copy.path == *path && copy.disk.vfs() == options.disk.vfs() {
+                    return Ok(());
+                }
+                Reader::open(&options.disk, path)?.recount()?
+            }
+            BackingPlace::Server(place) => {
+                let mut server = place.open(options.lease / 2)?;
+                (server.standing()?, server.digests()?, server.recount()?)
+            }
+        };
         let wrong = findings(&claimed, &found);
         report.equal = wrong.is_empty() && found.total() == standing.position.digest;
-        report.findings.extend(wrong.iter().map(|line| format!("in the backing file, {line}")));
+        report.findings.extend(wrong.iter().map(|line| format!("in the backing database, {line}")));
         Ok(())
     }
 

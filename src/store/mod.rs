@@ -21,8 +21,12 @@ pub mod postgres;
 pub mod sqlite;
 pub mod vfs;
 
+use std::fmt;
+use std::time::Duration;
+
 use crate::change::{
-    Chain, Commit, DatabaseDigest, Lineage, Object, Position, Tag, Timestamp, ValueRef, Version,
+    Chain, Commit, DatabaseDigest, Epoch, Lineage, Object, Position, Tag, Timestamp, ValueRef,
+    Version,
 };
 use crate::error::Result;
 
@@ -114,6 +118,15 @@ pub trait Source: Send {
 /// The duties of an implementer stand at each method; the suite in `conformance` checks them, and
 /// a new store is done when it is green.
 pub trait Store: Source {
+    /// Where the copy stands, as this handle last wrote or loaded it.
+    fn position(&self) -> Position;
+
+    /// The epochs, likewise.
+    fn lineage(&self) -> &Lineage;
+
+    /// Fails with `FENCED` unless the stored position is the one this handle last saw.
+    fn confirm(&mut self) -> Result<()>;
+
     /// Recounts every stored row: the dumb twin of [`digests`](Source::digests).
     fn recount(&mut self) -> Result<DatabaseDigest>;
 
@@ -138,8 +151,14 @@ pub trait Store: Source {
     /// reach `to`.
     fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position>;
 
-    /// Begins a new epoch behind whatever is stored, held by `holder`; gives the position.
-    fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position>;
+    /// Begins a new epoch behind whatever is stored, and above `floor`, held by `holder`; gives the
+    /// position. A restored database may not know how high its epochs were.
+    fn take_epoch_above(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<Position>;
+
+    /// The same behind whatever is stored.
+    fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position> {
+        self.take_epoch_above(Epoch(0), tag, holder)
+    }
 
     /// Renews the holder's lease; `FENCED` if it is another's now.
     fn renew(&mut self, lease: Timestamp) -> Result<()>;
@@ -156,4 +175,34 @@ pub trait Store: Source {
         size: u64,
         keep_after: Version,
     ) -> Result<Option<Version>>;
+}
+
+/// A copy in a database on a server.
+pub trait ServerStore: Store {
+    /// Takes over everything that `source` has, rows and standing, in place of what is here, in one
+    /// transaction.
+    ///
+    /// Fails with `SOURCE_DAMAGED`, nothing changed, if the source's rows do not give the digest that it
+    /// claims.
+    fn replace(&mut self, source: &mut dyn Source) -> Result<Position>;
+}
+
+/// A database on a server, as it is known before anyone has reached it. Shown without its password.
+pub trait ServerPlace: fmt::Debug + fmt::Display + Send + Sync {
+    /// Opens it to be written, and makes what a copy needs there if it is new. A transaction that takes
+    /// longer than `limit`, the server ends by itself: whoever took over need not wait for it.
+    fn open(&self, limit: Duration) -> Result<Box<dyn ServerStore>>;
+
+    /// Opens what some writer has made, to be read.
+    fn source(&self) -> Result<Box<dyn Source>>;
+
+    /// Listens to whoever writes it.
+    fn listen(&self) -> Result<Box<dyn News>>;
+}
+
+/// Says when something was committed at a server.
+pub trait News: Send {
+    /// Waits for the next commit, but not for longer than `limit`; whether there was one. After an error
+    /// nobody listens any more.
+    fn wait(&mut self, limit: Duration) -> Result<bool>;
 }

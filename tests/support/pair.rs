@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use syncline::change::Position;
-use syncline::engine::{Database, DatabaseOptions, State, Status, WorkingCopy};
+use syncline::engine::{BackingPlace, Database, DatabaseOptions, State, Status, WorkingCopy};
 
 use super::{count, eventually, ok, reader_options};
 
@@ -38,7 +38,7 @@ impl Pair {
         ok(&mut writer.session(), &["CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
         lead(dir.path(), "real");
         let reader = DatabaseOptions {
-            backing: link(dir.path()).join("main.db"),
+            backing: BackingPlace::File(link(dir.path()).join("main.db")),
             working_copy,
             ..reader_options(dir.path(), "r")
         };

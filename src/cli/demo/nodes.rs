@@ -219,7 +219,7 @@ mod tests {
                 read: &|_| Err(io::ErrorKind::NotFound.into()),
             };
             let config = crate::config::Config::load(&sources).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(config.databases[0].backing, Path::new("/tmp/x.db"));
+            assert_eq!(config.databases[0].backing.file(), Some(Path::new("/tmp/x.db")));
             assert_eq!(config.node.data_dir, Path::new("/tmp/a b"));
         }
     }

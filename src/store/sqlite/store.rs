@@ -52,6 +52,19 @@ fn unreachable_version(to: Version) -> Error {
 }
 
 impl Store for SqliteStore {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    fn confirm(&mut self) -> Result<()> {
+        self.begin()?;
+        self.rollback()
+    }
+
     fn recount(&mut self) -> Result<DatabaseDigest> {
         let db = self.db;
         source::in_snapshot(db, || recount::database(db))
@@ -81,8 +94,16 @@ impl Store for SqliteStore {
         undone
     }
 
-    fn take_epoch(&mut self, tag: Tag, holder: &Holder) -> Result<Position> {
-        self.take_epoch_above(Epoch(0), tag, holder)
+    fn take_epoch_above(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<Position> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let taken = self.take_epoch_inside(floor, tag, holder);
+        let taken = taken.and_then(|()| self.db.execute_batch("COMMIT"));
+        if taken.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        taken?;
+        self.load()?;
+        Ok(self.position)
     }
 
     fn renew(&mut self, lease: Timestamp) -> Result<()> {
@@ -121,24 +142,6 @@ impl SqliteStore {
             self.rollback()?;
         }
         done
-    }
-
-    /// Begins a new epoch with a number above `floor`: a restored file does not know of all.
-    pub(crate) fn take_epoch_above(
-        &mut self,
-        floor: Epoch,
-        tag: Tag,
-        holder: &Holder,
-    ) -> Result<Position> {
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
-        let taken = self.take_epoch_inside(floor, tag, holder);
-        let taken = taken.and_then(|()| self.db.execute_batch("COMMIT"));
-        if taken.is_err() && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK")?;
-        }
-        taken?;
-        self.load()?;
-        Ok(self.position)
     }
 
     fn take_epoch_inside(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {

@@ -1,0 +1,77 @@
+//! Opening a backing database on a server to write it, with a working copy beside it.
+//!
+//! The copy is brought into step as a reader's is: what it has and the server has not is undone and held.
+
+use std::sync::atomic::Ordering;
+
+use super::backing::Backing;
+use super::core::Core;
+use super::database::Database;
+use super::follower::Follower;
+use super::mark;
+use super::open::{copy_in_step_with, fill_in_memory, start_writing};
+use super::options::OnRestore;
+use super::reign::{holder_that_may_be_followed, take_epoch};
+use super::resolve::{hold_left_behind, left_behind};
+use super::shared::Shared;
+use super::status::State;
+use crate::error::Result;
+use crate::store::{ServerPlace, ServerStore};
+
+/// Opens it to be written. The server ends what takes longer than a takeover would wait.
+pub(super) fn open_backing_server(
+    shared: &Shared,
+    place: &dyn ServerPlace,
+) -> Result<Box<dyn ServerStore>> {
+    place.open(shared.options.lease / 2)
+}
+
+/// Opens the writer of a database on a server.
+pub(super) fn open_writer(database: &Database, place: &dyn ServerPlace) -> Result<()> {
+    let shared = database.shared();
+    let options = &shared.options;
+    let mark = mark::read(options.disk.as_ref(), &mark::path(&options.data_dir, &options.name))?;
+    if let Some(mark) = &mark {
+        shared.knows(&mark.lineage);
+    }
+    let mut server = open_backing_server(shared, place)?;
+    let restored = match &mark {
+        Some(mark) => mark::content_was_restored(server.as_mut(), mark)?,
+        None => None,
+    };
+    if let Some(why) = &restored
+        && options.on_restore == OnRestore::Stop
+    {
+        return wait_for_a_decision(database, server, why);
+    }
+    let taken = take_epoch(shared, server.as_mut(), options.take_over)?;
+    if let Some(why) = restored {
+        tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it");
+        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
+    }
+    hold_left_behind(shared, server.as_mut());
+    let mut follower = Follower::open(shared.clone())?;
+    let copy = copy_in_step_with(server.as_mut(), &mut follower)?;
+    let core = Core::new(copy, Backing::Server(server), shared.clone())?;
+    core.serve()?;
+    shared.set_condition(State::Ok, "");
+    start_writing(database, core)
+}
+
+/// Serves what the server has, and writes nothing, until someone decides.
+fn wait_for_a_decision(
+    database: &Database,
+    mut server: Box<dyn ServerStore>,
+    why: &str,
+) -> Result<()> {
+    let shared = database.shared();
+    holder_that_may_be_followed(shared, server.as_mut(), shared.options.take_over)?;
+    let copy = fill_in_memory(shared, server.as_mut())?;
+    let mut core = Core::new(copy, Backing::Server(server), shared.clone())?;
+    core.serve()?;
+    core.found_restored = true;
+    core.left_behind = left_behind(&shared.options);
+    let note = format!("the backing database was restored while this node was down: {why}");
+    shared.set_condition(State::Restored, note);
+    start_writing(database, core)
+}
