@@ -16,6 +16,10 @@
 #[cfg(test)]
 mod conformance;
 pub mod disk;
+mod frames;
+mod history;
+mod inverse;
+mod ledger;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod sqlite;

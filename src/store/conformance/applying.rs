@@ -1,10 +1,9 @@
 //! Applying: all or nothing, once, in order, on one lineage, behind the fence, to the rows it means.
 
 use super::*;
-use crate::change::{Lineage, LineageEntry};
-use crate::store::Source as _;
+use crate::change::LineageEntry;
 
-on_every_disk! {
+on_every_place! {
     apply_moves_rows_log_and_position_together,
     apply_is_all_or_nothing,
     a_commit_again_out_of_order_or_after_a_gap_is_refused,
@@ -99,13 +98,13 @@ fn rows_that_differ_are_a_divergence_at_their_commit(place: &Place) {
         ("in_the_way", "INSERT INTO t VALUES (9, 'mine')", "INSERT INTO t VALUES (9, 'yours')"),
         ("before", "UPDATE t SET v = 'mine' WHERE id = 2", "UPDATE t SET v = 'x' WHERE id = 2"),
         ("deleted", "UPDATE t SET v = 'mine' WHERE id = 2", "DELETE FROM t WHERE id = 2"),
-        ("unique", "INSERT INTO u VALUES (9, 'k')", "INSERT INTO u VALUES (1, 'k')"),
+        ("taken", "INSERT INTO u VALUES (9, 'k')", "INSERT INTO u VALUES (1, 'k')"),
     ];
     for (name, behind, sql) in cases {
         let mut author = Author::new();
         author.group(&[
-            "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
-            "CREATE TABLE u(id INTEGER PRIMARY KEY, k UNIQUE)",
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)",
+            "CREATE TABLE u(id INTEGER PRIMARY KEY, k TEXT UNIQUE)",
             "INSERT INTO t VALUES (1, 'a'), (2, 'b')",
         ]);
         let mut copy = place.open(name);
@@ -128,10 +127,13 @@ fn rows_that_differ_are_a_divergence_at_their_commit(place: &Place) {
 /// Copies that start equal and add the same changes would end "equal" whatever their rows are.
 fn the_digest_comes_from_the_own_rows(place: &Place) {
     let mut author = Author::new();
-    author.group(&["CREATE TABLE t(a, b)", "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)"]);
+    author.group(&[
+        "CREATE TABLE t(a INTEGER, b INTEGER)",
+        "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)",
+    ]);
     let mut copy = place.open("copy");
     author.bring(&mut copy, 0);
-    place.behind("copy", "UPDATE t SET b = 'rotten' WHERE a = 2");
+    place.behind("copy", "UPDATE t SET b = 99 WHERE a = 2");
     author.group(&["UPDATE t SET b = b + 1 WHERE a = 1"]);
     author.bring(&mut copy, 2);
     assert_ne!(
@@ -139,7 +141,7 @@ fn the_digest_comes_from_the_own_rows(place: &Place) {
         copy.digests().unwrap(),
         "a row nobody touched: by recount"
     );
-    author.group(&["UPDATE t SET b = 'new' WHERE a = 2"]);
+    author.group(&["UPDATE t SET b = 7 WHERE a = 2"]);
     let commits = author.commits(3);
     assert_eq!(author.give(&mut copy, &commits).unwrap_err().code(), "DIVERGED");
 }
@@ -149,8 +151,10 @@ fn a_store_whose_epoch_was_taken_writes_nothing(place: &Place) {
     let mut copy = place.open("copy");
     let commits = author.commits(0);
     author.give(&mut copy, &commits[..3]).unwrap();
+    copy.confirm().unwrap();
     let mut other = place.open("copy");
     other.take_epoch(Tag(5), &holder("other")).unwrap();
+    fails_with("FENCED", &mut copy, |copy| copy.confirm());
     fails_with("FENCED", &mut copy, |copy| author.give(copy, &commits[3..]));
     fails_with("FENCED", &mut copy, |copy| author.give(copy, &[]));
     fails_with("FENCED", &mut copy, |copy| copy.rewind(Version(1), "undone", Timestamp(1)));
@@ -164,13 +168,13 @@ fn a_store_whose_epoch_was_taken_writes_nothing(place: &Place) {
 /// Found when the store is opened again: nobody tells a store of another's schema step.
 fn a_table_that_someone_altered_is_a_divergence(place: &Place) {
     for (name, behind) in [
-        ("extra", "ALTER TABLE t ADD COLUMN mine"),
+        ("extra", "ALTER TABLE t ADD COLUMN mine TEXT"),
         ("dropped", "ALTER TABLE t DROP COLUMN v"),
         ("gone", "DROP TABLE t"),
-        ("key", "DROP TABLE t; CREATE TABLE t(id, v)"),
+        ("key", "DROP TABLE t; CREATE TABLE t(id BIGINT, v TEXT)"),
     ] {
         let mut author = Author::new();
-        author.group(&["CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
+        author.group(&["CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)"]);
         author.bring(&mut place.open(name), 0);
         place.behind(name, behind);
         author.group(&["INSERT INTO t VALUES (1, 1)"]);

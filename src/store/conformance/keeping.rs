@@ -1,10 +1,9 @@
 //! What is kept beside the rows: the log and how it is read and trimmed, epochs, the holder.
 
 use super::*;
-use crate::change::{Chain, Epoch, LineageEntry};
-use crate::store::Source as _;
+use crate::change::LineageEntry;
 
-on_every_disk! {
+on_every_place! {
     the_log_is_read_from_any_version,
     an_empty_store_has_no_log,
     the_chain_is_known_where_the_log_reaches,
@@ -13,7 +12,11 @@ on_every_disk! {
     trim_forgets_by_age_but_not_what_is_needed,
     trim_forgets_by_size_whatever_is_needed,
     what_was_verified_is_kept,
-    a_file_that_was_there_before_is_counted_once,
+}
+
+mod of_sqlite {
+    super::on_every_disk! { a_file_that_was_there_before_is_counted_once }
+    use super::a_file_that_was_there_before_is_counted_once;
 }
 
 fn the_log_is_read_from_any_version(place: &Place) {
@@ -60,7 +63,7 @@ fn the_chain_is_known_where_the_log_reaches(place: &Place) {
     let commits = author.commits(0);
     let mut copy = place.open("copy");
     author.bring(&mut copy, 0);
-    let known = |copy: &mut SqliteStore, at: u64| copy.chain_at(Version(at)).unwrap();
+    let known = |copy: &mut AnyStore, at: u64| copy.chain_at(Version(at)).unwrap();
     for commit in &commits {
         assert_eq!(known(&mut copy, commit.version().0), Some(commit.chain()));
     }
@@ -77,26 +80,32 @@ fn the_chain_is_known_where_the_log_reaches(place: &Place) {
 }
 
 fn epochs_are_numbered_and_remembered(place: &Place) {
-    let mut author = Author::on(place.open("writer"));
-    let first = LineageEntry { epoch: Epoch(1), tag: Tag(1), first: Version(1) };
-    assert_eq!(author.store.lineage().0, [first]);
-    let second = author.reign(22);
-    assert_eq!((second.epoch, second.version), (Epoch(2), Version(0)));
-    author.group(&["CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"]);
-    let before = author.store.position();
-    let third = author.reign(33);
-    assert_eq!(third, Position { epoch: Epoch(3), ..before }, "only the epoch moves");
     let entry = |epoch, tag, first| LineageEntry {
         epoch: Epoch(epoch),
         tag: Tag(tag),
         first: Version(first),
     };
+    let (mut author, mut store) = (Author::new(), place.open("writer"));
+    let reign = |author: &mut Author, store: &mut AnyStore, tag| {
+        let position = store.take_epoch(Tag(tag), &holder("author")).unwrap();
+        assert_eq!(position, author.reign(tag));
+        position
+    };
+    store.take_epoch(Tag(1), &holder("author")).unwrap();
+    assert_eq!(store.standing().unwrap().lineage.0, [entry(1, 1, 1)]);
+    let second = reign(&mut author, &mut store, 22);
+    assert_eq!((second.epoch, second.version), (Epoch(2), Version(0)));
+    author.group(&["CREATE TABLE t(a INTEGER)", "INSERT INTO t VALUES (1)"]);
+    let before = author.bring(&mut store, 0);
+    let third = reign(&mut author, &mut store, 33);
+    assert_eq!(third, Position { epoch: Epoch(3), ..before }, "only the epoch moves");
     let all = [entry(1, 1, 1), entry(2, 22, 1), entry(3, 33, 3)];
-    assert_eq!(author.store.lineage().0, all);
+    assert_eq!(store.standing().unwrap().lineage.0, all);
     author.group(&["INSERT INTO t VALUES (2)"]);
     let commit = author.commits(2).remove(0);
     assert_eq!((commit.header().epoch, commit.header().tag), (Epoch(3), Tag(33)));
-    drop(author);
+    author.bring(&mut store, 2);
+    drop(store);
     let standing = place.open("writer").standing().unwrap();
     assert_eq!(standing.lineage.0, all);
     assert_eq!((standing.tag, standing.position), (Tag(33), commit.position()));
@@ -104,17 +113,19 @@ fn epochs_are_numbered_and_remembered(place: &Place) {
 }
 
 fn the_lease_is_renewed_and_given_up(place: &Place) {
-    let mut author = Author::on(place.open("writer"));
-    author.group(&["CREATE TABLE t(a)"]);
-    let position = author.store.position();
+    let (mut author, mut store) = (Author::new(), place.open("writer"));
+    store.take_epoch(Tag(1), &holder("author")).unwrap();
+    author.group(&["CREATE TABLE t(a INTEGER)"]);
+    let position = author.bring(&mut store, 0);
     let mut reader = place.open("writer");
-    author.store.renew(Timestamp(4321)).unwrap();
+    store.renew(Timestamp(4321)).unwrap();
     let holder_now = reader.standing().unwrap().holder.unwrap();
     assert_eq!(holder_now, Holder { lease: Timestamp(4321), ..holder("author") });
-    author.store.release().unwrap();
+    store.release().unwrap();
     assert_eq!(reader.standing().unwrap().holder, None);
     assert_eq!(reader.standing().unwrap().position, position);
     author.group(&["INSERT INTO t VALUES (1)"]);
+    author.bring(&mut store, 1);
 }
 
 fn trim_forgets_by_age_but_not_what_is_needed(place: &Place) {
@@ -163,10 +174,12 @@ fn what_was_verified_is_kept(place: &Place) {
 }
 
 fn a_file_that_was_there_before_is_counted_once(place: &Place) {
-    std::fs::create_dir_all(&place.root).ok();
+    if let Place::Disk { root, .. } = place {
+        std::fs::create_dir_all(root).ok();
+    }
     place.behind("old", "CREATE TABLE t(a); INSERT INTO t VALUES (1), (2); CREATE TABLE e(x)");
     let first = place.open("old").standing().unwrap().position;
-    let mut store = place.open("old");
+    let mut store = place.open_sqlite("old");
     let (_, digests) = look(&mut store);
     assert_eq!(store.standing().unwrap().position, first);
     assert_eq!(digests.get("t").unwrap().rows, 2);

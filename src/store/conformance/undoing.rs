@@ -1,10 +1,8 @@
 //! Rewinding: to any version, across epochs, everything held; or not at all.
 
 use super::*;
-use crate::change::Lineage;
-use crate::store::Source as _;
 
-on_every_disk! {
+on_every_place! {
     rewind_goes_to_every_version_and_forward_again,
     what_is_undone_is_held_whole_and_in_order,
     rewind_to_where_it_stands_does_nothing,
@@ -18,7 +16,7 @@ fn rewind_goes_to_every_version_and_forward_again(place: &Place) {
     author.group(&[
         "UPDATE t SET id = id + 10 WHERE id < 3",
         "ALTER TABLE t RENAME COLUMN v TO w",
-        "ALTER TABLE t ADD COLUMN x DEFAULT 5",
+        "ALTER TABLE t ADD COLUMN x INTEGER DEFAULT 5",
         "CREATE TABLE counted(id INTEGER PRIMARY KEY AUTOINCREMENT)",
         "INSERT INTO counted VALUES (7)",
         "PRAGMA user_version = 3",
@@ -86,9 +84,9 @@ fn rewind_to_where_it_stands_does_nothing(place: &Place) {
 
 fn a_rewind_that_is_impossible_changes_nothing(place: &Place) {
     let mut author = Author::with_history();
-    author.group(&["CREATE TABLE u(a, b)", "INSERT INTO u VALUES (1, 2)"]);
+    author.group(&["CREATE TABLE u(a INTEGER, b INTEGER)", "INSERT INTO u VALUES (1, 2)"]);
     author.group(&["ALTER TABLE u DROP COLUMN b", "INSERT INTO t VALUES (8, 8)", "DROP TABLE t"]);
-    author.group(&["CREATE TABLE v(a)"]);
+    author.group(&["CREATE TABLE v(a INTEGER)"]);
     let mut copy = place.open("copy");
     author.bring(&mut copy, 0);
     for to in [10, 9, 8, 3, 0] {
@@ -112,7 +110,7 @@ fn rewind_goes_back_across_epochs(place: &Place) {
     let mut copy = place.open("copy");
     author.bring(&mut copy, 0);
     assert_eq!(copy.standing().unwrap().position, author.store.position());
-    let epochs = |copy: &mut SqliteStore| {
+    let epochs = |copy: &mut AnyStore| {
         let standing = copy.standing().unwrap();
         let lineage: Vec<u64> = standing.lineage.0.iter().map(|e| e.epoch.0).collect();
         assert_eq!(standing.tag, standing.lineage.last().unwrap().tag);

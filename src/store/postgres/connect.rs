@@ -72,6 +72,14 @@ pub(crate) fn wait<T>(limit: Duration, future: impl Future<Output = Answer<T>>) 
     }
 }
 
+/// Runs a future beside the connections, so that it goes on while nobody waits for it.
+pub(crate) fn beside<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send {
+    let task = runtime().spawn(future);
+    async move { task.await.expect("it does not panic, and nobody stops it") }
+}
+
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -88,6 +96,7 @@ pub(crate) struct Session {
     limit: Duration,
     prepared: HashMap<String, Statement>,
     lost: bool,
+    version: u32,
 }
 
 impl Drop for Session {
@@ -123,7 +132,8 @@ impl Session {
             }
         });
         let (client, limit) = (Arc::new(client), place.limit);
-        let mut session = Session { client, driver, limit, prepared: HashMap::new(), lost: false };
+        let (prepared, lost, version) = (HashMap::new(), false, 0);
+        let mut session = Session { client, driver, limit, prepared, lost, version };
         session.set_up(purpose)?;
         Ok(session)
     }
@@ -151,10 +161,26 @@ impl Session {
         if purpose == Purpose::Write && fact(5) == "on" {
             return Err(failure::read_only());
         }
-        if purpose == Purpose::Write && version >= 170_000 {
+        self.version = version;
+        if purpose == Purpose::Write && self.has_transaction_timeout() {
             self.batch(&format!("SET transaction_timeout = {}", ms * 3 / 4))?;
         }
         Ok(())
+    }
+
+    fn has_transaction_timeout(&self) -> bool {
+        self.version >= 170_000
+    }
+
+    /// The open transaction may last: nobody can be waiting to take over from it.
+    pub fn take_your_time(&mut self) -> Result<()> {
+        let mut sql = "SET LOCAL statement_timeout = 0; \
+                       SET LOCAL idle_in_transaction_session_timeout = 0"
+            .to_owned();
+        if self.has_transaction_timeout() {
+            sql.push_str("; SET LOCAL transaction_timeout = 0");
+        }
+        self.batch(&sql)
     }
 
     /// Whether it is of no more use.

@@ -25,6 +25,9 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::error::{Error, Result};
 
+/// How long anything may take, unless it is said otherwise.
+const LIMIT: Duration = Duration::from_secs(10);
+
 /// What is checked of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
@@ -74,9 +77,8 @@ fn unreadable(what: impl fmt::Display) -> Error {
 }
 
 impl PostgresPlace {
-    /// Reads a URL. Nothing waits longer than `limit`, neither here nor in the server's sessions: a
-    /// takeover may count on it.
-    pub fn read(url: &str, limit: Duration) -> Result<PostgresPlace> {
+    /// Reads a URL.
+    pub fn read(url: &str) -> Result<PostgresPlace> {
         let Some((base, parameters)) = split(url) else {
             return Err(unreadable("it must begin with postgres://"));
         };
@@ -101,8 +103,19 @@ impl PostgresPlace {
         }
         let (ssl, check) = tls(mode, config.get_hosts().iter().all(is_here))?;
         config.ssl_mode(ssl);
-        keep_alive(&mut config, limit);
-        Ok(PostgresPlace { config, check, roots, limit })
+        if config.get_application_name().is_none() {
+            config.application_name("syncline");
+        }
+        Ok(PostgresPlace { config, check, roots, limit: LIMIT }.within(LIMIT))
+    }
+
+    /// Nothing waits longer than `limit`, neither here nor in the server's sessions: a takeover may count on
+    /// it.
+    pub fn within(mut self, limit: Duration) -> PostgresPlace {
+        let limit = limit.max(Duration::from_millis(100));
+        self.limit = limit;
+        keep_alive(&mut self.config, limit);
+        self
     }
 
     /// With the password from elsewhere: a file, or the environment.
@@ -175,9 +188,6 @@ fn keep_alive(config: &mut Config, limit: Duration) {
     let second = Duration::from_secs(1);
     config.keepalives_idle(limit.max(second)).keepalives_interval((limit / 4).max(second));
     config.keepalives_retries(3);
-    if config.get_application_name().is_none() {
-        config.application_name("syncline");
-    }
 }
 
 #[cfg(test)]
@@ -185,7 +195,7 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> Result<PostgresPlace> {
-        PostgresPlace::read(url, Duration::from_secs(5))
+        PostgresPlace::read(url)
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! Types and sessions against a real server.
+//! Types, sessions, schema steps and lost connections against a real server.
+
+mod cut;
+mod followed;
 
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use crate::change::{Value, ValueRef};
 use crate::store::conformance::server::Server;
 
 fn place(server: &Server) -> PostgresPlace {
-    PostgresPlace::read(&server.database(), Duration::from_secs(20)).unwrap()
+    PostgresPlace::read(&server.database()).unwrap()
 }
 
 /// Puts values into a column and reads them back, in order.
@@ -176,8 +179,7 @@ fn a_session_that_was_ended_says_so() {
     assert_eq!(error.code(), "BACKING_UNAVAILABLE", "{error}");
     assert!(session.is_lost());
     assert_eq!(session.batch("SELECT 1").unwrap_err().code(), "BACKING_UNAVAILABLE");
-    let gone =
-        PostgresPlace::read("postgres://u:secret@127.0.0.1:1/x", Duration::from_secs(2)).unwrap();
+    let gone = PostgresPlace::read("postgres://u:secret@127.0.0.1:1/x").unwrap();
     let error = Session::open(&gone, Purpose::Read).err().expect("nobody is there");
     assert_eq!(error.code(), "BACKING_UNAVAILABLE");
     assert!(error.message().contains("127.0.0.1:1/x") && !format!("{error:?}").contains("secret"));
@@ -186,7 +188,7 @@ fn a_session_that_was_ended_says_so() {
 #[test]
 fn a_statement_that_waits_for_a_lock_ends() {
     let Some(server) = Server::get() else { return };
-    let place = PostgresPlace::read(&server.database(), Duration::from_millis(800)).unwrap();
+    let place = place(server).within(Duration::from_millis(800));
     let mut one = Session::open(&place, Purpose::Read).unwrap();
     one.batch("CREATE TABLE t (a int8)").unwrap();
     one.batch("BEGIN; LOCK t").unwrap();

@@ -290,9 +290,9 @@ pub(crate) struct TypedColumn {
 
 /// The types of a table's stored columns, in declared order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TableTypes {
+pub struct TableTypes {
     table: String,
-    pub columns: Vec<TypedColumn>,
+    pub(crate) columns: Vec<TypedColumn>,
     /// What is in an index, by place among the columns: its values must be short.
     keys: Vec<Vec<usize>>,
 }

@@ -18,15 +18,7 @@ use crate::change::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::Parts;
-
-/// An error that names the commit at which the copy and its source parted.
-pub(crate) fn diverged(version: Version, what: impl std::fmt::Display) -> Error {
-    Error::diverged(
-        "DIVERGED",
-        format!("this copy parts from its source at version {version}: {what}"),
-    )
-    .hint("it heals by itself; `syncline status` says how, `syncline held list` what was kept")
-}
+use crate::store::history::{self, diverged};
 
 impl SqliteStore {
     /// Applies commits in one transaction: rows, log and position, or none of them.
@@ -74,7 +66,7 @@ impl SqliteStore {
         done: &mut usize,
     ) -> Result<Position> {
         if self.lineage != *lineage {
-            self.check_lineage(lineage)?;
+            history::check_lineage(&self.lineage, self.position.version, lineage)?;
             state::write_lineage(self.db, lineage)?;
         }
         for commit in commits {
@@ -85,11 +77,9 @@ impl SqliteStore {
         if let Some(last) = commits.last() {
             group.at = last.header().at;
         }
-        let reign = lineage.at(group.head.version.next());
-        group.head.epoch = reign.map_or(group.head.epoch, |reign| reign.epoch);
-        let tag = reign.map(|reign| reign.tag);
-        let old_tag = self.tag;
-        self.tag = tag.unwrap_or(old_tag);
+        let (head, tag) = history::under(lineage, group.head, self.tag);
+        group.head = head;
+        let old_tag = std::mem::replace(&mut self.tag, tag);
         let old_lineage = std::mem::replace(&mut self.lineage, lineage.clone());
         let committed = self.commit_applied(commits);
         if committed.is_err() {
@@ -97,15 +87,6 @@ impl SqliteStore {
             self.lineage = old_lineage;
         }
         committed
-    }
-
-    /// A lineage may replace this copy's if all that the copy has lies on it.
-    fn check_lineage(&self, lineage: &Lineage) -> Result<()> {
-        let fork = self.lineage.fork(self.position.version, lineage, Version(u64::MAX));
-        if fork >= self.position.version {
-            return Ok(());
-        }
-        Err(diverged(fork.next(), "from there on its source has lived through other epochs"))
     }
 
     fn commit_applied(&mut self, commits: &[Commit]) -> Result<Position> {
@@ -122,19 +103,7 @@ impl SqliteStore {
     fn apply_one(&mut self, lineage: &Lineage, commit: &Commit, parts: Parts<'_>) -> Result<()> {
         let header = commit.header();
         let head = self.group.as_ref().expect("open").head;
-        if header.version != head.version.next() || header.previous != head.chain {
-            return Err(diverged(
-                header.version,
-                format_args!("the commit does not continue {head}"),
-            ));
-        }
-        let reign = lineage.at(header.version);
-        if reign.is_none_or(|r| (r.epoch, r.tag) != (header.epoch, header.tag)) {
-            return Err(diverged(
-                header.version,
-                "the commit is of another epoch than its source's lineage",
-            ));
-        }
+        history::check_place(&head, lineage, header)?;
         self.capture.clear();
         self.capture.mode = Mode::Sum;
         let mut reader = BodyReader::default();
@@ -145,16 +114,7 @@ impl SqliteStore {
         }
         self.capture.mode = Mode::Off;
         self.capture.settle(&mut self.ledger);
-        if self.ledger.total() != header.digest {
-            return Err(diverged(
-                header.version,
-                format_args!(
-                    "its rows give the digest {}, the source's gave {}",
-                    self.ledger.total(),
-                    header.digest
-                ),
-            ));
-        }
+        history::check_digest(self.ledger.total(), header)?;
         self.group.as_mut().expect("open").head = commit.position();
         Ok(())
     }
@@ -360,12 +320,7 @@ impl SqliteStore {
         old: &TableShape,
         new: &TableShape,
     ) -> Result<TableDigest> {
-        let layout = |s: &TableShape| -> Vec<(bool, u32)> {
-            s.columns.iter().map(|c| (c.is_real(), c.hidden)).collect()
-        };
-        let added = layout(new).get(old.columns.len()..).map_or(0, <[_]>::len);
-        let kept = layout(new).starts_with(&layout(old)) && old.key == new.key;
-        if kept && (added == 0 || !schema::has_defaults(self.db, new, old.columns.len())?) {
+        if schema::keeps_values(self.db, old, new)? {
             let same = self.ledger.get(name).copied();
             let same = same.unwrap_or_else(|| TableDigest::empty(new.fingerprint()));
             return Ok(TableDigest { fingerprint: new.fingerprint(), ..same });

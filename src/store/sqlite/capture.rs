@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use rusqlite::ffi;
 
-use super::ledger::Ledger;
 use super::raw::{Db, invalid_utf8, value_of};
 use super::schema::{Schema, is_internal};
 use super::spool::Spool;
@@ -28,6 +27,7 @@ use crate::change::{
     DeclaredTable, Digest, Fingerprint, KeyKind, RowHasher, TableDigest, TableShape, ValueRef,
 };
 use crate::error::{Error, Result};
+use crate::store::ledger::Ledger;
 
 /// A table as the hook needs it.
 #[derive(Debug)]

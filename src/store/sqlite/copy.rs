@@ -9,11 +9,10 @@ use super::schema::{self, Schema};
 use super::sequences;
 use super::source::has_rows;
 use super::state;
-use crate::change::{
-    DatabaseDigest, DeclaredTable, Object, Position, SchemaStep, TableDigest, ValueRef,
-};
-use crate::error::{Error, Result};
-use crate::store::{SnapshotItem, Source, Standing};
+use crate::change::{DeclaredTable, Object, Position, SchemaStep, TableDigest, ValueRef};
+use crate::error::Result;
+use crate::store::history::source_damaged;
+use crate::store::{SnapshotItem, Source};
 
 impl SqliteStore {
     /// Fills this empty copy from `source`, in one transaction.
@@ -51,7 +50,7 @@ impl SqliteStore {
         }
         self.capture.settle(&mut self.ledger);
         if self.ledger.total() != standing.position.digest {
-            return Err(damaged(&standing, self.ledger.digest(), &source.digests()?));
+            return Err(source_damaged(&standing, self.ledger.digest(), &source.digests()?));
         }
         state::write_lineage(self.db, &standing.lineage)?;
         self.set_head(standing.position, standing.at);
@@ -95,21 +94,4 @@ impl SqliteStore {
         self.insert_row(&declared, rowid, values)?;
         self.hook_failed()
     }
-}
-
-fn damaged(standing: &Standing, found: &DatabaseDigest, claimed: &DatabaseDigest) -> Error {
-    let wrong: Vec<&str> = claimed
-        .tables()
-        .filter(|(name, table)| found.get(name) != Some(table))
-        .map(|(name, _)| name)
-        .collect();
-    Error::corrupt(
-        "SOURCE_DAMAGED",
-        format!(
-            "the source's rows at {} do not give the digest that it claims; tables: {}",
-            standing.position,
-            wrong.join(", ")
-        ),
-    )
-    .hint("run `syncline verify` on the writer: rows were changed behind its back, or rotted")
 }

@@ -19,6 +19,7 @@ use super::sequences::Sequences;
 use super::state::{self, int};
 use crate::change::{Commit, DeclaredTable, Header, Position, RequestId, Tag, Timestamp, ValueRef};
 use crate::error::{Error, Result};
+use crate::store::history::fenced;
 
 /// The open transaction.
 pub(crate) struct Group {
@@ -81,12 +82,6 @@ pub(crate) const PROBE: &str = "CREATE TEMP TABLE _syncline_probe (id INTEGER PR
 fn broken_key() -> Error {
     Error::invalid("SQLITE_CONSTRAINT", "FOREIGN KEY constraint failed")
         .with_extended("SQLITE_CONSTRAINT_FOREIGNKEY")
-}
-
-/// The error of a writer whose position row is not as it left it.
-pub(crate) fn fenced() -> Error {
-    Error::diverged("FENCED", "the position in the backing database is not as this writer left it")
-        .hint("another writer took over, or the database was put back from a backup: see `syncline status`")
 }
 
 impl SqliteStore {

@@ -1,35 +1,17 @@
 //! The log: commits in order, written in the transaction of their rows.
 //!
-//! One row holds the commits of one group, so that a group costs one insert. A commit whose body is
-//! over a mebibyte has a row of its own, and its body lies in `_syncline_part`.
+//! Its rows are those of [`frames`]; the body of a large commit lies in `_syncline_part`.
 
 use super::SqliteStore;
 use super::connection;
 use super::raw::Db;
 use super::state::int;
 use crate::change::{
-    Chain, ChainHasher, Commit, Decoder, Header, LineageEntry, Position, RequestId, Timestamp,
-    ValueRef, Version,
+    Chain, ChainHasher, Commit, Header, LineageEntry, Position, RequestId, Timestamp, ValueRef,
+    Version,
 };
-use crate::error::{Error, Result};
-
-/// About how large a row of the log may get.
-const ROW: usize = 1 << 20;
-
-fn damaged(version: Version) -> Error {
-    Error::corrupt("LOG_CORRUPT", format!("the log has no whole commit at version {version}"))
-        .hint("readers heal by a full copy; `syncline verify` checks the rows themselves")
-}
-
-/// The commits of one row.
-fn frames(bytes: &[u8]) -> Result<Vec<Commit>> {
-    let mut decoder = Decoder(bytes);
-    let mut commits = Vec::new();
-    while !decoder.is_empty() {
-        commits.push(Commit::read(&mut decoder)?);
-    }
-    Ok(commits)
-}
+use crate::error::Result;
+use crate::store::frames;
 
 /// The commits after `after`, at most about `bytes` of them, but at least one if there is one.
 pub(crate) fn after(db: Db, after: Version, bytes: usize) -> Result<Vec<Commit>> {
@@ -40,7 +22,7 @@ pub(crate) fn after(db: Db, after: Version, bytes: usize) -> Result<Vec<Commit>>
     stmt.bind(1, int(after.0))?;
     let mut size = 0;
     while size < bytes && stmt.step()? {
-        commits.extend(frames(stmt.blob(0)?)?.into_iter().filter(|c| c.version() > after));
+        commits.extend(frames::read(stmt.blob(0)?)?.into_iter().filter(|c| c.version() > after));
         size += stmt.i64(1) as usize;
     }
     Ok(commits)
@@ -55,7 +37,7 @@ pub(crate) fn part(db: Db, version: Version, index: u32) -> Result<Vec<u8>> {
         found = Some(row.blob(0)?.to_vec());
         Ok(())
     })?;
-    found.ok_or_else(|| damaged(version))
+    found.ok_or_else(|| frames::damaged(version))
 }
 
 /// The chain at `version`, if the log reaches it.
@@ -66,7 +48,7 @@ pub(crate) fn chain_at(db: Db, head: &Position, version: Version) -> Result<Opti
     let mut found = None;
     let sql = "SELECT frames FROM main._syncline_log WHERE version >= ?1 ORDER BY version LIMIT 1";
     db.query(sql, &[int(version.0 + 1)], |row| {
-        let commits = frames(row.blob(0)?)?;
+        let commits = frames::read(row.blob(0)?)?;
         let next = commits.iter().find(|c| c.version() == version.next());
         found = next.map(|c| c.header().previous);
         Ok(())
@@ -82,7 +64,7 @@ pub(crate) fn position_at(db: Db, version: Version) -> Result<Option<Position>> 
     let mut found = None;
     let sql = "SELECT frames FROM main._syncline_log WHERE version >= ?1 ORDER BY version LIMIT 1";
     db.query(sql, &[int(version.0)], |row| {
-        let commits = frames(row.blob(0)?)?;
+        let commits = frames::read(row.blob(0)?)?;
         found = commits.iter().find(|c| c.version() == version).map(Commit::position);
         Ok(())
     })?;
@@ -113,7 +95,7 @@ pub(crate) fn delete_after(db: Db, version: Version) -> Result<()> {
     let mut kept = Vec::new();
     let sql = "SELECT frames FROM main._syncline_log WHERE version > ?1 AND first <= ?1";
     db.query(sql, &[int(version.0)], |row| {
-        kept = frames(row.blob(0)?)?;
+        kept = frames::read(row.blob(0)?)?;
         kept.retain(|c| c.version() <= version);
         Ok(())
     })?;
@@ -131,7 +113,7 @@ pub(crate) fn prepare_insert(db: Db) -> Result<super::raw::Stmt> {
 
 fn insert(stmt: &mut super::raw::Stmt, commits: &[Commit], in_parts: u64) -> Result<()> {
     let (first, last) = (&commits[0], &commits[commits.len() - 1]);
-    let frames = commits.iter().map(Commit::frame).collect::<Vec<_>>().concat();
+    let frames = frames::write(commits);
     stmt.execute(&[
         int(last.version().0),
         int(first.version().0),
@@ -161,24 +143,16 @@ impl SqliteStore {
 
     /// Appends commits; the parts of large ones are there already.
     pub(crate) fn append_log(&mut self, commits: &[Commit]) -> Result<()> {
-        let mut start = 0;
-        let mut size = 0;
-        for (i, commit) in commits.iter().enumerate() {
-            let alone = commit.parts() > 0;
-            if i > start && (alone || size + commit.frame().len() > ROW) {
-                insert(&mut self.statements.insert_log, &commits[start..i], 0)?;
-                (start, size) = (i, 0);
-            }
-            size += commit.frame().len();
-            if alone {
-                let sql = "SELECT sum(length(body)) FROM main._syncline_part WHERE version = ?1";
-                let bytes = self.db.query_i64(sql, &[int(commit.version().0)])?.unwrap_or(0);
-                insert(&mut self.statements.insert_log, &commits[i..=i], bytes as u64)?;
-                (start, size) = (i + 1, 0);
-            }
-        }
-        if start < commits.len() {
-            insert(&mut self.statements.insert_log, &commits[start..], 0)?;
+        for row in frames::rows(commits) {
+            let in_parts = match row[0].parts() {
+                0 => 0,
+                _ => {
+                    let sql =
+                        "SELECT sum(length(body)) FROM main._syncline_part WHERE version = ?1";
+                    self.db.query_i64(sql, &[int(row[0].version().0)])?.unwrap_or(0)
+                }
+            };
+            insert(&mut self.statements.insert_log, row, in_parts as u64)?;
         }
         Ok(())
     }

@@ -21,6 +21,8 @@
 mod appliers;
 mod apply;
 mod capture;
+#[cfg(feature = "postgres")]
+mod catalogue;
 mod checkpoint;
 mod client;
 mod codes;
@@ -30,7 +32,6 @@ mod functions;
 mod group;
 mod guard;
 mod held;
-mod ledger;
 mod log;
 #[cfg(test)]
 mod power_loss;
@@ -74,12 +75,15 @@ pub(crate) use functions::Context;
 pub(crate) use group::Point;
 pub(crate) use guard::check_name;
 pub(crate) use run::Failed;
+pub(crate) use schema::is_virtual_sql;
+#[cfg(feature = "postgres")]
+pub(crate) use {catalogue::Catalogue, schema::quote};
 
 use crate::change::{Lineage, Position, Tag};
 use crate::error::Result;
 use crate::store::disk::Disk;
+use crate::store::ledger::Ledger;
 use capture::Capture;
-use ledger::Ledger;
 use raw::{Db, Stmt};
 use schema::Schema;
 use sequences::Sequences;

@@ -15,7 +15,6 @@
 //! asks whether it was), and columns that were renamed or exchanged since: a row has values, not names.
 
 use super::SqliteStore;
-use super::apply::diverged;
 use super::group::{self, SETTINGS, Watch};
 use super::schema::is_virtual_sql;
 use super::sequences::{self, Sequences};
@@ -23,6 +22,7 @@ use crate::change::{
     BodyReader, Change, DeclaredTable, Decoder, Object, RequestId, RowChange, SchemaStep, Version,
 };
 use crate::error::{Error, Kind, Result};
+use crate::store::history::diverged;
 
 /// A request that came with a replayed commit, and what it was answered.
 pub(crate) type Answered = (RequestId, Vec<u8>);

@@ -182,11 +182,22 @@ impl Schema {
 
 /// Whether a column from `first` on, as ALTER TABLE adds them, gives rows that were there before a value:
 /// then it has a default. (A generated one is stored nowhere.)
-pub(crate) fn has_defaults(db: Db, shape: &TableShape, first: usize) -> Result<bool> {
+fn has_defaults(db: Db, shape: &TableShape, first: usize) -> Result<bool> {
     let sql = "SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE cid >= ?2 AND dflt_value IS NOT NULL \
                AND upper(dflt_value) <> 'NULL'";
     let args = [ValueRef::Text(&shape.name), ValueRef::Integer(first as i64)];
     Ok(db.query_i64(sql, &args)?.is_some())
+}
+
+/// Whether an alteration leaves every stored value as it was, and adds none but NULL.
+pub(crate) fn keeps_values(db: Db, old: &TableShape, new: &TableShape) -> Result<bool> {
+    let layout = |s: &TableShape| -> Vec<(bool, u32)> {
+        s.columns.iter().map(|c| (c.is_real(), c.hidden)).collect()
+    };
+    let (before, after) = (layout(old), layout(new));
+    let added = after.len() > before.len();
+    let kept = after.starts_with(&before) && old.key == new.key;
+    Ok(kept && (!added || !has_defaults(db, new, before.len())?))
 }
 
 /// Reads a table's shape.

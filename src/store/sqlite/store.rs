@@ -4,10 +4,10 @@ use super::SqliteStore;
 use super::state::{self, int};
 use super::{held, log, recount, source};
 use crate::change::{
-    Chain, Commit, DatabaseDigest, Epoch, Lineage, LineageEntry, Position, Tag, Timestamp,
-    ValueRef, Version,
+    Chain, Commit, DatabaseDigest, Epoch, Lineage, Position, Tag, Timestamp, ValueRef, Version,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::store::history::{self, unreachable_version};
 use crate::store::{Holder, Parts, SnapshotItem, Source, Standing, Store};
 
 impl Source for SqliteStore {
@@ -41,14 +41,6 @@ impl Source for SqliteStore {
     ) -> Result<Standing> {
         source::snapshot(self.db, each)
     }
-}
-
-fn unreachable_version(to: Version) -> Error {
-    Error::diverged(
-        "UNDO_IMPOSSIBLE",
-        format!("the log of this copy does not reach back to version {to}"),
-    )
-    .hint("this copy is rebuilt from its source")
 }
 
 impl Store for SqliteStore {
@@ -147,12 +139,10 @@ impl SqliteStore {
     fn take_epoch_inside(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {
         let row = state::position(self.db)?;
         let mut lineage = state::lineage(self.db)?;
-        let highest =
-            lineage.last().map_or(row.position.epoch, |e| e.epoch.max(row.position.epoch));
-        let epoch = Epoch(highest.max(floor).0 + 1);
-        lineage.begin(LineageEntry { epoch, tag, first: row.position.version.next() });
+        let reign = history::next_reign(&row.position, &lineage, floor, tag);
+        lineage.begin(reign);
         state::write_lineage(self.db, &lineage)?;
-        let position = Position { epoch, ..row.position };
+        let position = Position { epoch: reign.epoch, ..row.position };
         self.write_position(position, tag, row.at)?;
         state::update_position(
             self.db,
@@ -188,11 +178,7 @@ impl SqliteStore {
         let first = commits.first().ok_or_else(|| unreachable_version(to))?;
         let at = log::at(db, to)?;
         log::delete_after(db, to)?;
-        let mut lineage = self.lineage.clone();
-        while lineage.0.last().is_some_and(|e| e.first > to) && lineage.0.len() > 1 {
-            lineage.0.pop();
-        }
-        let reign = lineage.last().copied().ok_or_else(|| unreachable_version(to))?;
+        let (lineage, reign) = history::cut(&self.lineage, to)?;
         state::write_lineage(db, &lineage)?;
         let (chain, digest) = (first.header().previous, self.ledger_total());
         self.set_head(Position { epoch: reign.epoch, version: to, chain, digest }, at);

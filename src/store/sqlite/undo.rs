@@ -5,42 +5,14 @@
 
 use super::SqliteStore;
 use super::capture::Mode;
-use super::schema::{self, quote};
+use super::schema::quote;
 use super::sequences;
 use super::state::int;
 use crate::change::{
-    BodyReader, Change, Commit, DeclaredTable, Decoder, ObjectKind, Op, RowChange, SchemaStep,
-    ValueRef, Version,
+    Change, Commit, DeclaredTable, ObjectKind, Op, RowChange, SchemaStep, ValueRef, Version,
 };
-use crate::error::{Error, Result};
-use crate::store::Parts;
-
-/// The entries of a body with the tables they name, so that they can be walked backwards.
-fn collect<'a>(
-    reader: &mut BodyReader,
-    body: &'a [u8],
-) -> Result<Vec<(Change<'a>, Option<DeclaredTable>)>> {
-    let mut decoder = Decoder(body);
-    let mut changes = Vec::new();
-    while let Some(change) = reader.next(&mut decoder)? {
-        let table = match &change {
-            Change::Row(row) => Some(reader.table(row.table).clone()),
-            _ => None,
-        };
-        changes.push((change, table));
-    }
-    Ok(changes)
-}
-
-/// The row change that takes `row` back.
-fn inverse<'a>(row: &RowChange<'a>) -> RowChange<'a> {
-    let op = match row.op {
-        Op::Insert => Op::Delete,
-        Op::Update => Op::Update,
-        Op::Delete => Op::Insert,
-    };
-    RowChange { table: row.table, op, before: row.after, after: row.before }
-}
+use crate::error::Result;
+use crate::store::{Parts, inverse};
 
 impl SqliteStore {
     /// Undoes the entries of one commit in reverse order. The hook sums as it does for applying.
@@ -50,25 +22,10 @@ impl SqliteStore {
         self.capture.clear();
         self.capture.mode = Mode::Sum;
         let version = commit.version();
-        let mut bodies = Vec::new();
-        if commit.parts() == 0 {
-            bodies.push(commit.body().to_vec());
-        }
-        for index in 0..commit.parts() {
-            bodies.push(parts(commit, index)?);
-        }
-        let mut reader = BodyReader::default();
-        let mut starts = Vec::new();
-        for body in &bodies {
-            starts.push(reader.clone());
-            collect(&mut reader, body)?;
-        }
-        for (body, mut reader) in bodies.iter().zip(starts).rev() {
-            for (change, table) in collect(&mut reader, body)?.into_iter().rev() {
-                self.undo_change(change, table, version)?;
-                self.hook_failed()?;
-            }
-        }
+        inverse::backwards(commit, parts, |(change, table)| {
+            self.undo_change(change, table, version)?;
+            self.hook_failed()
+        })?;
         self.capture.mode = Mode::Off;
         self.capture.settle(&mut self.ledger);
         Ok(())
@@ -82,7 +39,7 @@ impl SqliteStore {
     ) -> Result<()> {
         match change {
             Change::Row(row) => self.undo_row(&row, &table.expect("a row has a table"), version),
-            Change::Schema(step) => self.undo_schema(undo_step(step, version)?),
+            Change::Schema(step) => self.undo_schema(inverse::step(step, version)?),
             Change::Sequence { table, before, .. } => sequences::set(self.db, &table, before),
             Change::Setting { name, before, .. } => self.set_setting(&name, before),
             Change::Request { id, .. } => {
@@ -104,7 +61,7 @@ impl SqliteStore {
         row.values(&mut before, &mut after)?;
         let counted = self.schema.shapes.get(&table.name).is_some_and(|shape| shape.autoincrement);
         let db = self.db;
-        let mut undo = || self.apply_row(table, &inverse(row), &after, &before, version);
+        let mut undo = || self.apply_row(table, &inverse::row(row), &after, &before, version);
         // What the commit did to the table's count is an entry of its own.
         match counted && row.op == Op::Delete {
             true => sequences::uncounted(db, &table.name, undo),
@@ -143,27 +100,5 @@ impl SqliteStore {
         let rewritten = self.db.execute_batch(&sql);
         self.capture.mode = mode;
         rewritten
-    }
-}
-
-fn undo_step(step: SchemaStep, version: Version) -> Result<SchemaStep> {
-    use crate::change::ObjectKind::Table;
-    let destroyed = |name: &str| {
-        Error::diverged("UNDO_IMPOSSIBLE", format!("version {version} destroyed rows of {name:?}"))
-            .hint("this copy is rebuilt from its source")
-    };
-    match step {
-        SchemaStep::Create(object) => Ok(SchemaStep::Drop(object)),
-        SchemaStep::Drop(object) if object.kind == Table && !schema::is_virtual_sql(&object) => {
-            Err(destroyed(&object.name))
-        }
-        SchemaStep::Drop(object) => Ok(SchemaStep::Create(object)),
-        SchemaStep::Alter { objects, dropped_column: Some(_) } => {
-            Err(destroyed(objects.first().map_or("", |(before, _)| &before.name)))
-        }
-        SchemaStep::Alter { objects, dropped_column: None } => {
-            let objects = objects.into_iter().map(|(before, after)| (after, before)).collect();
-            Ok(SchemaStep::Alter { objects, dropped_column: None })
-        }
     }
 }

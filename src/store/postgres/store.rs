@@ -1,0 +1,182 @@
+//! The store's seam, over PostgreSQL.
+
+use std::time::Duration;
+
+use super::parameter::{int, text};
+use super::state::{self, number};
+use super::{Listener, PostgresPlace, PostgresSource, PostgresStore, log, source};
+use crate::change::{
+    Chain, Commit, DatabaseDigest, Epoch, Lineage, Position, Tag, Timestamp, Version,
+};
+use crate::error::Result;
+use crate::store::history::{self, fenced};
+use crate::store::{
+    Holder, News, Parts, ServerPlace, ServerStore, SnapshotItem, Source, Standing, Store,
+};
+
+impl Source for PostgresStore {
+    fn standing(&mut self) -> Result<Standing> {
+        state::standing(self.session()?)
+    }
+
+    fn digests(&mut self) -> Result<DatabaseDigest> {
+        state::digests(self.session()?)
+    }
+
+    fn after(&mut self, version: Version, bytes: usize) -> Result<Vec<Commit>> {
+        log::after(self.session()?, version, bytes)
+    }
+
+    fn part(&mut self, version: Version, index: u32) -> Result<Vec<u8>> {
+        log::part(self.session()?, version, index)
+    }
+
+    fn chain_at(&mut self, version: Version) -> Result<Option<Chain>> {
+        source::chain_at(self.session()?, version)
+    }
+
+    fn oldest(&mut self) -> Result<Option<Version>> {
+        log::oldest(self.session()?)
+    }
+
+    fn snapshot(
+        &mut self,
+        each: &mut dyn FnMut(SnapshotItem<'_>) -> Result<()>,
+    ) -> Result<Standing> {
+        source::snapshot(&self.place, each)
+    }
+}
+
+impl Store for PostgresStore {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    fn confirm(&mut self) -> Result<()> {
+        let standing = state::standing(self.session()?)?;
+        match standing.position == self.position && standing.tag == self.tag {
+            true => Ok(()),
+            false => Err(fenced()),
+        }
+    }
+
+    fn recount(&mut self) -> Result<DatabaseDigest> {
+        source::recount(&self.place)
+    }
+
+    fn set_verified(&mut self, version: Version) -> Result<()> {
+        let sql = "UPDATE _syncline_position SET verified = $1";
+        self.behind_fence([(sql, vec![int(version.0)])])
+    }
+
+    fn apply(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        self.apply_commits(lineage, commits, parts)
+    }
+
+    fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
+        self.rewind_to(to, reason, now)
+    }
+
+    /// Waits for whoever holds the position row: a transaction of an old connection, whose outcome is then
+    /// known.
+    fn take_epoch_above(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<Position> {
+        self.inside(|store| {
+            store.session()?.batch("BEGIN")?;
+            store.take_epoch_inside(floor, tag, holder)?;
+            store.session()?.commit()
+        })?;
+        self.load()?;
+        Ok(self.position)
+    }
+
+    fn renew(&mut self, lease: Timestamp) -> Result<()> {
+        self.behind_fence([("UPDATE _syncline_position SET lease = $1", vec![int(lease.0)])])
+    }
+
+    fn release(&mut self) -> Result<()> {
+        let sql = "UPDATE _syncline_position SET node = NULL, lease = 0";
+        self.behind_fence([(sql, Vec::new())])
+    }
+
+    fn trim(
+        &mut self,
+        older_than: Timestamp,
+        size: u64,
+        keep_after: Version,
+    ) -> Result<Option<Version>> {
+        let sql = "SELECT greatest( \
+                   (SELECT max(version) FROM _syncline_log WHERE at < $1 AND version <= $2), \
+                   (SELECT max(version) FROM (SELECT version, \
+                    sum(size) OVER (ORDER BY version DESC) AS total FROM _syncline_log) AS l \
+                    WHERE total > $3::bigint))";
+        let rows =
+            self.session()?.query(sql, &[int(older_than.0), int(keep_after.0), int(size)])?;
+        let to = number(&rows[0], 0);
+        if to > 0 {
+            self.behind_fence(log::delete_to(Version(to)))?;
+        }
+        log::oldest(self.session()?)
+    }
+}
+
+impl ServerStore for PostgresStore {
+    fn replace(&mut self, source: &mut dyn Source) -> Result<Position> {
+        self.replace_by(source)
+    }
+}
+
+impl ServerPlace for PostgresPlace {
+    fn open(&self, limit: Duration) -> Result<Box<dyn ServerStore>> {
+        Ok(Box::new(PostgresStore::open(self.clone().within(limit))?))
+    }
+
+    fn source(&self) -> Result<Box<dyn Source>> {
+        Ok(Box::new(PostgresSource::open(self.clone())?))
+    }
+
+    fn listen(&self) -> Result<Box<dyn News>> {
+        Ok(Box::new(Listener::open(self)?))
+    }
+}
+
+impl News for Listener {
+    fn wait(&mut self, limit: Duration) -> Result<bool> {
+        Listener::wait(self, limit)
+    }
+}
+
+impl PostgresStore {
+    /// Runs statements of ours in a transaction behind the fence.
+    fn behind_fence(&mut self, requests: impl IntoIterator<Item = state::Request>) -> Result<()> {
+        let (stays, lineage) = ((self.position, self.tag), self.lineage.clone());
+        self.in_transaction(stays, None, lineage, |store, work| store.requests(work, requests))
+            .map(|_| ())
+    }
+
+    fn take_epoch_inside(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {
+        let session = self.session()?;
+        session.batch("SELECT 1 FROM _syncline_position FOR UPDATE")?;
+        let row = state::standing(session)?;
+        let reign = history::next_reign(&row.position, &row.lineage, floor, tag);
+        let mut lineage = row.lineage.clone();
+        lineage.begin(reign);
+        for (sql, parameters) in state::write_lineage(&row.lineage, &lineage) {
+            session.execute(sql, parameters)?;
+        }
+        let sql = "UPDATE _syncline_position SET epoch = $1, tag = $2, \
+                   node = $3, directory = $4, pid = $5, advertise = $6, lease = $7";
+        let mut parameters = vec![int(reign.epoch.0), int(tag.0), text(&holder.node)];
+        parameters.extend([text(&holder.directory), int(holder.pid.into())]);
+        parameters.extend([text(&holder.advertise), int(holder.lease.0)]);
+        session.execute(sql, parameters).map(|_| ())
+    }
+}
