@@ -32,7 +32,15 @@ pub struct Server {
 const HOLD: &str = r#"
 bin=$1 dir=$2 port=$3
 "$bin/initdb" -U postgres -A trust -E UTF8 --no-locale -D "$dir/data" >"$dir/log" 2>&1 || exit 1
-"$bin/postgres" -D "$dir/data" -k "$dir" -h 127.0.0.1 -p "$port" \
+tls=off
+if openssl version >/dev/null 2>&1; then
+    printf '[req]\ndistinguished_name=name\n[name]\n' >"$dir/openssl.conf"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -config "$dir/openssl.conf" \
+        -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:localhost \
+        -keyout "$dir/data/server.key" -out "$dir/data/server.crt" >>"$dir/log" 2>&1 && tls=on
+    cp "$dir/data/server.crt" "$dir/server.crt" && chmod 755 "$dir"
+fi
+"$bin/postgres" -D "$dir/data" -k "$dir" -h 127.0.0.1 -p "$port" -c ssl=$tls \
     -c max_connections=60 -c shared_buffers=32MB -c max_wal_size=256MB </dev/null >>"$dir/log" 2>&1 &
 server=$!
 for i in $(seq 600); do
@@ -90,6 +98,11 @@ impl Server {
         let name = format!("case_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The certificate that it shows, made for the name localhost; none where there is no openssl.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        Some(self.directory.join("server.crt")).filter(|file| file.exists())
     }
 
     /// Runs SQL in a database, as somebody whom Syncline does not know; gives what psql prints.

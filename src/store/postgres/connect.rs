@@ -258,10 +258,15 @@ impl Session {
     }
 
     /// Commits. `OUTCOME_UNKNOWN` if the answer is lost.
+    ///
+    /// A time limit would end the wait for a synchronous standby, and the server would say that all is
+    /// well. And where the transaction has failed, COMMIT alone would be a ROLLBACK that nobody notices.
     pub fn commit(&mut self) -> Result<()> {
-        self.batch("COMMIT").map_err(|error| match failure::is_answer(&error) {
-            true => error,
-            false => failure::outcome_unknown(&error).source(error),
+        self.batch("SET LOCAL statement_timeout = 0; COMMIT").map_err(|error| {
+            match failure::is_answer(&error) {
+                true => error,
+                false => failure::outcome_unknown(&error).source(error),
+            }
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::tls;
 use crate::error::{Error, Kind, Result};
 
 /// The error of a server that is away, or does not answer.
@@ -27,7 +28,11 @@ pub(crate) fn outcome_unknown(cause: &Error) -> Error {
 
 /// What a call of the client library failed by.
 pub(crate) fn error(cause: tokio_postgres::Error) -> Error {
-    let Some(db) = cause.as_db_error() else { return unavailable(chain(&cause)).source(cause) };
+    let Some(db) = cause.as_db_error() else {
+        let what = chain(&cause);
+        let error = if is_untrusted(&cause) { tls::refused(what) } else { unavailable(what) };
+        return error.source(cause);
+    };
     let message = format!("PostgreSQL says: {} ({})", db.message(), db.code().code());
     let error = match (db.code(), &db.code().code()[..2]) {
         (code, _) if *code == SqlState::DISK_FULL => Error::unavailable("DISK_FULL", message)
@@ -83,6 +88,20 @@ pub(crate) fn is_misfit(error: &Error) -> bool {
             || *state == SqlState::DATATYPE_MISMATCH
             || *state == SqlState::UNDEFINED_FUNCTION
     })
+}
+
+/// Whether the server showed a certificate that is not trusted: it will show the same again.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -199,3 +199,38 @@ fn a_statement_that_waits_for_a_lock_ends() {
     assert!(!two.is_lost());
     assert_eq!(Type::INT8, ColumnType::Integer.wire_type());
 }
+
+/// What a URL's TLS comes to: whether the session is encrypted, or the code.
+fn encrypted(url: &str) -> Result<bool, &'static str> {
+    let mut session = Session::open(&PostgresPlace::read(url).unwrap(), Purpose::Read)
+        .map_err(|error| error.code())?;
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    Ok(session.query(sql, &[]).unwrap()[0].get(0))
+}
+
+/// A server that cannot prove who it is gets nothing, not even a password.
+#[test]
+fn tls_is_as_strict_as_the_url_says() {
+    let Some(server) = Server::get() else { return };
+    let Some(certificate) = server.certificate() else {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    };
+    let here = server.database();
+    let named = here.replace("127.0.0.1", "localhost");
+    let root = certificate.display();
+    let refused = Err("POSTGRES_TLS_REFUSED");
+    for (url, expected) in [
+        (here.clone(), Ok(false)),
+        (format!("{here}?sslmode=prefer"), Ok(true)),
+        (format!("{here}?sslmode=require"), Ok(true)),
+        (format!("{named}?sslmode=verify-full&sslrootcert={root}"), Ok(true)),
+        (format!("{here}?sslmode=verify-ca&sslrootcert={root}"), Ok(true)),
+        (format!("{here}?sslmode=verify-full&sslrootcert={root}"), refused),
+        (format!("{named}?sslmode=verify-full"), refused),
+        (format!("{here}?sslmode=verify-ca"), refused),
+        (format!("{named}?sslmode=verify-full&sslrootcert=/nowhere"), refused),
+    ] {
+        assert_eq!(encrypted(&url), expected, "{url}");
+    }
+}

@@ -18,8 +18,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::place::{Check, PostgresPlace};
 use crate::error::{Error, Result};
 
-fn refused(what: impl std::fmt::Display) -> Error {
-    Error::invalid("POSTGRES_TLS_REFUSED", format!("TLS to PostgreSQL is not possible: {what}"))
+/// The error of a server that cannot prove who it is.
+pub(crate) fn refused(what: impl std::fmt::Display) -> Error {
+    Error::invalid("POSTGRES_TLS_REFUSED", format!("PostgreSQL cannot be trusted: {what}"))
         .hint("`sslrootcert` in the URL names a PEM file with the certificates to trust")
 }
 
