@@ -2,6 +2,7 @@
 
 mod cut;
 mod followed;
+mod random;
 
 use std::time::Duration;
 
