@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use super::tls;
 use crate::error::{Error, Kind, Result};
@@ -76,7 +76,8 @@ pub(crate) fn is_answer(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let source = source.and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
     let db = source.and_then(|source| source.as_db_error());
-    db.is_some_and(|db| db.severity() == "ERROR")
+    // The other severity is in the server's language.
+    db.is_some_and(|db| db.parsed_severity() == Some(Severity::Error))
 }
 
 /// An error that the rows are to blame for: what was asked does not fit them.
