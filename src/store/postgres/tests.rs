@@ -15,6 +15,7 @@ use super::parameter::Parameter;
 use super::place::PostgresPlace;
 use super::source::read_value;
 use super::types::ColumnType;
+use super::{PostgresSource, PostgresStore};
 use crate::change::{Value, ValueRef};
 use crate::store::conformance::server::Server;
 
@@ -234,4 +235,28 @@ fn tls_is_as_strict_as_the_url_says() {
     ] {
         assert_eq!(encrypted(&url), expected, "{url}");
     }
+}
+
+/// What an administrator may have set for the database, and what a store makes of it.
+#[test]
+fn a_database_that_cannot_be_trusted_with_writes_is_refused() {
+    let Some(server) = Server::get() else { return };
+    let url = server.database();
+    let database = url.rsplit('/').next().unwrap();
+    let place = PostgresPlace::read(&url).unwrap();
+    let code = |opened: Result<(), crate::error::Error>| opened.map_err(|error| error.code());
+    let open = || code(PostgresStore::open(place.clone()).map(|_| ()));
+    let read = || code(PostgresSource::open(place.clone()).map(|_| ()));
+    assert_eq!(read(), Err("BACKING_EMPTY"));
+    assert_eq!(open(), Ok(()));
+    for (setting, write, reading) in [
+        ("synchronous_commit = off", Err("BACKING_NOT_DURABLE"), Err("BACKING_NOT_DURABLE")),
+        ("default_transaction_read_only = on", Err("BACKING_READ_ONLY"), Ok(())),
+        ("search_path = nowhere", Err("BACKING_REFUSED"), Err("BACKING_REFUSED")),
+    ] {
+        server.sql("postgres", &format!("ALTER DATABASE {database} SET {setting}"));
+        assert_eq!((open(), read()), (write, reading), "{setting}");
+        server.sql("postgres", &format!("ALTER DATABASE {database} RESET ALL"));
+    }
+    assert_eq!((open(), read()), (Ok(()), Ok(())));
 }
