@@ -14,7 +14,7 @@ use super::exit::{Exit, Failure, Outcome};
 use crate::acknowledge::Level;
 use crate::config::units::{show_duration, show_size};
 use crate::config::{Config, Database};
-use crate::engine::{FullMode, OnRestore, Role, WorkingCopy};
+use crate::engine::{BackingPlace, FullMode, OnRestore, Role, WorkingCopy};
 
 /// What is said of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,15 @@ fn answers(db: &Database) -> Vec<Answer> {
         answer(
             "SHIP",
             "shared",
-            "readers follow the backing file; a wake-up tells them, and they look by themselves"
-                .into(),
+            match db.backing {
+                BackingPlace::File(_) => {
+                    "readers follow the backing file; a wake-up tells them, and they look by themselves"
+                }
+                BackingPlace::Server(_) => {
+                    "readers follow the backing database; the writer and PostgreSQL tell them, and they look by themselves"
+                }
+            }
+            .into(),
         ),
         answer(
             "MERGE",
@@ -213,12 +220,18 @@ fn reader(db: &Database) -> Cost {
 }
 
 fn power(db: &Database) -> Cost {
+    let meanwhile = match db.backing {
+        BackingPlace::File(_) => {
+            "everything on this machine is away: the backing file is shared by its processes only"
+        }
+        BackingPlace::Server(_) => {
+            "what is on this machine is away; PostgreSQL, and readers on other machines, go on"
+        }
+    };
     Cost {
         failure: "loss of power",
         lost: format!("{}, if the disk keeps what it has synced", unsynced(db)),
-        meanwhile:
-            "everything on this machine is away: the backing file is shared by its processes only"
-                .into(),
+        meanwhile: meanwhile.into(),
         then: "start the writer and the readers, in any order".into(),
     }
 }
@@ -247,6 +260,9 @@ fn backing_away(db: &Database) -> Cost {
         Role::Reader => {
             "this reader serves what it has and says how stale that is; with `max-stale` a read is refused when it is too old"
         }
+        Role::Writer if db.backing.file().is_none() => {
+            "writes are refused with an error that may be retried; a write whose COMMIT was cut off hears that its outcome is unknown; reads go on"
+        }
         Role::Writer => {
             "writes are refused: with no space left until there is some, and after a failed sync the writer stops (exit 5); readers serve what they have"
         }
@@ -257,6 +273,9 @@ fn backing_away(db: &Database) -> Cost {
         meanwhile: meanwhile.into(),
         then: match db.role {
             Role::Reader => "it catches up by itself".into(),
+            Role::Writer if db.backing.file().is_none() => {
+                "it goes on by itself: where an outcome was unknown it takes the next epoch first, and takes over what was committed".into()
+            }
             Role::Writer => {
                 "start the writer again: it begins a new epoch where the last synced commit stands"
                     .into()

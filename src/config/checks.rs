@@ -266,9 +266,9 @@ fn reader_without_backing(config: &Config, database: &Database) -> Option<Error>
     let key = format!("databases.{}.backing", database.name);
     let missing = text_at(&config.written, &key).is_none_or(str::is_empty);
     missing.then(|| {
-        let message = format!("{key} is missing: a reader follows the file that the writer writes");
+        let message = format!("{key} is missing: a reader follows the database that the writer writes");
         Error::invalid("CONFIG_MISSING", message).hint(
-            "write backing = \"sqlite:PATH\" with the writer's file, best as an absolute path",
+            "write what the writer has: backing = \"sqlite:PATH\", best as an absolute path, or \"postgres://…\"",
         )
     })
 }

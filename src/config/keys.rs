@@ -105,7 +105,7 @@ pub const KEYS: &[Key] = &[
 
     key("databases.*.preset", Choice(&["readers", "leader", "quorum", "writers", "relay"]), Some("readers"), "The combination of answers that people want. Only `readers` is in this version."),
     key("databases.*.role", Choice(&["writer", "reader", "follower"]), Some("writer"), "What this node is to the database."),
-    secret("databases.*.backing", Backing, "The backing database: `sqlite:PATH`, relative to `data_dir`. Default for a writer: `sqlite:NAME.db`. Only its password is hidden."),
+    secret("databases.*.backing", Backing, "The backing database: `sqlite:PATH`, relative to `data_dir`, or `postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE`. Default for a writer: `sqlite:NAME.db`. Only its password is hidden."),
     key("databases.*.working_copy", Choice(&["disk", "memory"]), Some("disk"), "Where the copy that serves SQL lives. A reader's disk copy lies in `data_dir`."),
     key("databases.*.writer", Url, None, "Where a reader forwards writes. Default: what the live holder advertises, read from the backing database."),
     key("databases.*.default", Bool, None, "Whether it is the one at the root of `listen`. Default: true for an only database."),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{self, Kind};
@@ -11,6 +13,8 @@ use crate::acknowledge::Level;
 use crate::api::HttpLimits;
 use crate::engine::{self, BackingPlace, DatabaseOptions, FullMode, OnRestore, Role, WorkingCopy};
 use crate::error::Error;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::PostgresPlace;
 
 /// A configuration as meant: every default resolved, every relation checked.
 #[derive(Debug, Clone)]
@@ -297,7 +301,7 @@ fn database(read: &mut Reader<'_>, name: &str, data_dir: &Path) -> Database {
             "writer" => Role::Writer,
             _ => Role::Reader,
         },
-        backing: BackingPlace::File(read.backing(&key("backing"), data_dir)),
+        backing: read.backing(&key("backing"), data_dir),
         working_copy: match word(read, "working_copy").as_str() {
             "memory" => WorkingCopy::Memory,
             _ => WorkingCopy::Disk,
@@ -435,27 +439,48 @@ impl Reader<'_> {
         })
     }
 
-    fn backing(&mut self, key: &str, data_dir: &Path) -> PathBuf {
-        let hint = "write \"sqlite:PATH\"; a relative PATH lies in node.data_dir";
-        if text_at(self.written, key).is_some_and(is_postgres) {
-            let hint = "write \"sqlite:PATH\": all processes of one machine can share it";
-            self.not_yet(key, "a PostgreSQL backing database cannot be used yet", hint);
-            return PathBuf::new();
+    fn backing(&mut self, key: &str, data_dir: &Path) -> BackingPlace {
+        if let Some(url) = text_at(self.written, key).filter(|text| is_postgres(text)) {
+            return self.server(key, url);
         }
-        self.value(key, hint, |raw| match raw {
+        let hint = "write \"sqlite:PATH\" (a relative PATH lies in node.data_dir) or \"postgres://USER@HOST/DATABASE\"";
+        BackingPlace::File(self.value(key, hint, |raw| match raw {
             Raw::Text(text) if text.is_empty() => Some(PathBuf::new()),
             Raw::Text(text) => {
                 let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty())?;
                 Some(data_dir.join(path))
             }
             _ => None,
-        })
+        }))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn server(&mut self, key: &str, url: &str) -> BackingPlace {
+        match PostgresPlace::read(url) {
+            Ok(place) => BackingPlace::Server(Arc::new(place)),
+            Err(error) => {
+                let message = format!("{key} ({}): {}", self.origin(key), error.message());
+                let hint = error.hint_text();
+                self.problems.push(Error::invalid("CONFIG_INVALID", message).hint(hint));
+                BackingPlace::File(PathBuf::new())
+            }
+        }
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn server(&mut self, key: &str, _url: &str) -> BackingPlace {
+        let hint = "build Syncline with its feature `postgres`, which is on by default";
+        self.not_yet(key, "this build cannot speak to PostgreSQL", hint);
+        BackingPlace::File(PathBuf::new())
+    }
+
+    fn origin(&self, key: &str) -> String {
+        self.written.get(key).map(|setting| setting.origin.to_string()).unwrap_or_default()
     }
 
     /// Notes that something is planned, but not in this version.
     fn not_yet(&mut self, key: &str, what: &str, hint: &str) {
-        let place = self.written.get(key).map(|setting| setting.origin.to_string());
-        let message = format!("{key} ({}): {what}", place.unwrap_or_default());
+        let message = format!("{key} ({}): {what}", self.origin(key));
         self.problems.push(Error::invalid("CONFIG_NOT_YET", message).hint(hint));
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Core {
     pub found_restored: bool,
     /// Commits that are not yet as durable as `disk` says.
     pub unflushed: bool,
+    /// The answer to a COMMIT was lost, and this copy does not yet follow what was decided.
+    pub(super) unsettled: bool,
     /// The last checkpoint that brought everything over and synced it; none while another one is under way.
     pub checkpointed: Option<Checkpointed>,
 }
@@ -101,6 +103,7 @@ impl Core {
             left_behind: None,
             found_restored: false,
             unflushed: false,
+            unsettled: false,
             checkpointed: None,
         };
         core.identity = core.file_identity()?;
@@ -108,6 +111,9 @@ impl Core {
         core.store.serve_clients()?;
         if let Backing::File(file) = &core.backing {
             file.follow()?;
+        }
+        if let Backing::Server(server) = &core.backing {
+            core.store.refuse_what(server.refusals());
         }
         if !core.backing.is_itself() {
             // The backing database is the truth: this copy may lose its end, but must stay whole.
@@ -121,6 +127,7 @@ impl Core {
     /// Fails unless this writer still has the epoch.
     pub fn confirm(&mut self) -> Result<()> {
         self.refuse_if_not_writing()?;
+        self.be_settled()?;
         self.refuse_if_replaced()?;
         match self.durable().confirm() {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
@@ -149,6 +156,7 @@ impl Core {
     /// Begins a group: the file is still the one, the fence holds.
     pub fn begin(&mut self, level: Level) -> Result<()> {
         self.refuse_if_not_writing()?;
+        self.be_settled()?;
         if self.unflushed && self.shared.condition().state == State::DiskFull {
             // Without space, memory must not fill with what cannot be made durable.
             self.flush_now()?;
@@ -249,6 +257,18 @@ impl Core {
         match backing.apply(&lineage, commits, &mut parts) {
             Ok(_) => Ok(()),
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
+            Err(error) if error.kind() == Kind::Unknown => {
+                let last = commits.last().expect("something was flushed").position();
+                self.settle(last, &error)
+            }
+            // Others may write there; what they wrote in the way of is refused, and the rest goes on.
+            Err(error) if error.kind() == Kind::Diverged && self.file().is_none() => {
+                let message =
+                    format!("the backing database does not have the rows of this copy: {}", error.message());
+                Err(Error::diverged("BACKING_DIFFERS", message).hint(
+                    "somebody changed its tables: `syncline verify` says what is different",
+                ))
+            }
             Err(error) => Err(self.failed(match error.kind() {
                 Kind::Diverged => Error::corrupt(
                     "BACKING_DIVERGED",
@@ -307,6 +327,7 @@ impl Core {
     /// Renews the lease; notices at once if the database was overtaken or restored.
     pub fn renew(&mut self) -> Result<()> {
         self.refuse_if_not_writing()?;
+        self.be_settled()?;
         self.refuse_if_replaced()?;
         let lease = self.now() + self.shared.options.lease;
         if self.backing.is_itself() && self.sync != Sync::Full {

@@ -20,7 +20,7 @@ use super::{open, resolve};
 use crate::change::{Commit, Object, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
 use crate::heal::Side;
-use crate::ship::WakeStream;
+use crate::ship::{NewsStream, WakeStream};
 use crate::store::sqlite::{Reader, SqliteStore};
 use crate::store::{SnapshotItem as Item, Source};
 
@@ -38,6 +38,7 @@ pub(crate) struct Inner {
     pub writing: Mutex<Option<Writing>>,
     pub following: Mutex<Option<Following>>,
     pub wake: Mutex<Option<WakeStream>>,
+    pub news: Mutex<Option<NewsStream>>,
     /// Keeps a second process off the data directory.
     pub lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
@@ -411,6 +412,7 @@ impl Database {
     /// Answers what was accepted, flushes, releases the lease, closes. Blocks on storage.
     pub fn close(&self) {
         lock(&self.0.wake).take();
+        lock(&self.0.news).take();
         drop(lock(&self.0.following).take());
         if let Some(mut writing) = lock(&self.0.writing).take() {
             // The keeper may wait for a transaction that is idle: it ends sooner if something waits.

@@ -189,6 +189,7 @@ impl Core {
     /// A reader tells where it stands. What it has and this history has not was in the backing database:
     /// another writer put it there, or the file was restored.
     pub fn compare_with(&mut self, node: &str, reader: Position) -> Result<()> {
+        self.be_settled()?;
         let settled = self.shared.settled.load(Ordering::Relaxed);
         let counts = self.shared.condition().state == State::Ok && reader.epoch.0 >= settled;
         if !counts || !self.has_lost(reader)? {

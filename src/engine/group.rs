@@ -22,8 +22,8 @@ use crate::error::{Error, Kind};
 
 /// A group takes no more programs than this.
 const GROUP: usize = 1024;
-/// So many members that do not fit alone mean that the disk is full for everybody.
-const WITHOUT_SPACE: usize = 3;
+/// So many members that do not fit alone mean that nobody's rows fit.
+const MISFITS: usize = 3;
 
 /// A program in a group.
 struct Member {
@@ -46,8 +46,8 @@ enum Round {
     LostAt(usize, Error, usize),
     /// Run it again, with savepoints.
     Savepoints,
-    /// There was no space for all of them together.
-    Full(Error),
+    /// Not all of them fit, and nobody knows which.
+    Misfit(Error),
     /// Nothing of it happened.
     Refused(Error),
     /// The storage failed.
@@ -68,7 +68,7 @@ pub(crate) fn run(
         members: Vec::new(),
         requests: HashSet::new(),
         later: Vec::new(),
-        without_space: 0,
+        misfits: 0,
         alone: VecDeque::new(),
         savepoints: false,
     };
@@ -97,7 +97,7 @@ struct Group<'a> {
     /// Halves that wait for their turn, the next one last.
     later: Vec<Vec<Member>>,
     /// Members that did not fit alone.
-    without_space: usize,
+    misfits: usize,
     /// Members that have to run alone, in order.
     alone: VecDeque<Box<Job>>,
     savepoints: bool,
@@ -154,7 +154,7 @@ impl Group<'_> {
             return match (error.kind(), undone) {
                 (Kind::Storage | Kind::Corrupt, _) => Round::Stopped(error),
                 (_, Err(other)) => Round::Stopped(other),
-                (_, Ok(())) if error.code() == "DISK_FULL" => Round::Full(error),
+                (_, Ok(())) if is_somebodys(&error) => Round::Misfit(error),
                 (_, Ok(())) => Round::Refused(error),
             };
         }
@@ -253,7 +253,7 @@ impl Group<'_> {
                     self.alone.push_back(job);
                 }
             }
-            Round::Full(error) => self.halve(&error),
+            Round::Misfit(error) => self.halve(&error),
             Round::Refused(error) => self.refuse_all(|| clone_of(&error)),
             Round::Stopped(error) => {
                 self.core.shared.storage_failed(&error);
@@ -264,8 +264,8 @@ impl Group<'_> {
 
     fn halve(&mut self, error: &Error) {
         let half = self.members.len() / 2;
-        if half == 0 || self.without_space >= WITHOUT_SPACE {
-            self.without_space += 1;
+        if half == 0 || self.misfits >= MISFITS {
+            self.misfits += 1;
             return self.refuse_all(|| clone_of(error));
         }
         let rest = self.members.split_off(half);
@@ -283,6 +283,11 @@ impl Group<'_> {
             self.intake.answer(member.job, Err(error()));
         }
     }
+}
+
+/// Whether an error of the COMMIT is one member's fault.
+fn is_somebodys(error: &Error) -> bool {
+    ["DISK_FULL", "BACKING_DIFFERS", "BACKING_CONSTRAINT"].contains(&error.code())
 }
 
 fn left_open() -> Error {

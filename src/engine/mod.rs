@@ -43,6 +43,7 @@ mod reign;
 mod resolve;
 mod run;
 mod session;
+mod settle;
 mod shared;
 mod shelf;
 mod status;

@@ -22,7 +22,7 @@ use super::{open_file, open_server, writer};
 use crate::change::{Position, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::order::leader;
-use crate::ship::{Report, Waker, wake_stream};
+use crate::ship::{Report, Waker, news_stream, wake_stream};
 use crate::store::sqlite::{SqliteStore, Sync};
 use crate::store::vfs::MemoryDisk;
 use crate::store::{Source, Store};
@@ -61,6 +61,7 @@ pub(crate) fn open(options: DatabaseOptions) -> Result<Database> {
         writing: Mutex::new(None),
         following: Mutex::new(None),
         wake: Mutex::new(None),
+        news: Mutex::new(None),
         lock: Mutex::new(Some(guard)),
     }));
     let opened = match shared.role() {
@@ -175,6 +176,14 @@ pub(crate) fn listen(database: &Database) {
         Ok(stream) => *lock(&database.0.wake) = Some(stream),
         Err(error) => tracing::warn!(%error, "cannot listen to the writer; the poll goes on"),
     }
+    let BackingPlace::Server(place) = &shared.options.backing else { return };
+    let Some(look) = following.as_ref().map(|f| f.waker()) else { return };
+    match news_stream(place.clone(), look) {
+        Ok(stream) => *lock(&database.0.news) = Some(stream),
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen to the backing database; the poll goes on")
+        }
+    }
 }
 
 /// Makes this reader the writer.
@@ -187,6 +196,7 @@ pub(crate) fn promote(database: &Database, accept_loss: bool) -> Result<Position
         return Ok(shared.position());
     }
     lock(&database.0.wake).take();
+    lock(&database.0.news).take();
     let promoting = shared.clone();
     let handed = {
         let following = lock(&database.0.following);
@@ -239,7 +249,13 @@ pub(super) fn copy_in_step_with(
 ) -> Result<SqliteStore> {
     follower.look();
     let shared = follower.shared.clone();
-    let mut copy = follower.hand_over().ok_or_else(no_copy)?;
+    let condition = shared.condition();
+    let mut copy = follower.hand_over().ok_or_else(|| match condition.state {
+        State::SourceDamaged => Error::corrupt("SOURCE_DAMAGED", condition.note).hint(
+            "rows were changed behind Syncline's back, or rotted: put them back, or a backup",
+        ),
+        _ => no_copy(),
+    })?;
     let (mine, theirs) = (copy.standing()?, there.standing()?);
     if mine.position == theirs.position && mine.lineage == theirs.lineage {
         return Ok(copy);
@@ -277,6 +293,7 @@ impl Core {
     /// Forgets what the log need not have any more: by age, by size, and never what a registered
     /// reader still has to come for, unless the size asks for it: then the reader is given up.
     pub(crate) fn trim(&mut self) -> Result<()> {
+        self.be_settled()?;
         let shared = self.shared.clone();
         let options = &shared.options;
         let older = shared.now().0.saturating_sub(options.log_keep_for.as_micros() as u64);

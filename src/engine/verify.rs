@@ -3,6 +3,7 @@
 //! Rows that someone changed behind Syncline's back are reported, never undone unasked. `adopt` makes
 //! what is there a commit, so that every copy follows; `repair` writes back what the history says.
 
+use super::backing::Backing;
 use super::core::Core;
 use super::database::{Database, wait};
 use super::options::{BackingPlace, Role};
@@ -42,7 +43,7 @@ impl Database {
         if report.equal {
             self.recount_backing(&mut report)?;
             if !report.equal && mode != VerifyMode::Report {
-                return Err(only_the_backing_file(&report.findings));
+                return self.mend_backing(mode, report.findings);
             }
         }
         if report.equal || mode == VerifyMode::Report {
@@ -99,6 +100,19 @@ impl Database {
         Ok(())
     }
 
+    /// The copy is right, and the backing database is not: a server is given the copy's rows.
+    fn mend_backing(&self, mode: VerifyMode, findings: Vec<String>) -> Result<VerifyReport> {
+        match (&self.options().backing, mode) {
+            (BackingPlace::Server(_), VerifyMode::Repair) => {
+                wait(self.inbox()?.errand(Core::write_over_the_server)?)?;
+                let mut after = self.recount()?;
+                self.recount_backing(&mut after)?;
+                Ok(VerifyReport { findings, ..after })
+            }
+            (place, _) => Err(only_the_backing(place, &findings)),
+        }
+    }
+
     fn recount(&self) -> Result<VerifyReport> {
         let (standing, claimed, found) = self.with_reader(|reader| reader.recount())?;
         let findings = findings(&claimed, &found);
@@ -113,12 +127,17 @@ impl Database {
     }
 }
 
-fn only_the_backing_file(findings: &[String]) -> Error {
-    Error::diverged(
-        "BACKING_DIFFERS",
-        format!("this copy is right, the backing file is not: {}", findings.join("; ")),
-    )
-    .hint("start this node with working_copy = \"disk\", then `syncline verify --repair` or `--adopt`")
+fn only_the_backing(place: &BackingPlace, findings: &[String]) -> Error {
+    let message =
+        format!("this copy is right, the backing database is not: {}", findings.join("; "));
+    Error::diverged("BACKING_DIFFERS", message).hint(match place {
+        BackingPlace::File(_) => {
+            "start this node with working_copy = \"disk\", then `syncline verify --repair` or `--adopt`"
+        }
+        BackingPlace::Server(_) => {
+            "`syncline verify --repair` writes this copy's rows back; to keep the others', write them through this node"
+        }
+    })
 }
 
 fn findings(claimed: &DatabaseDigest, found: &DatabaseDigest) -> Vec<String> {
@@ -154,6 +173,15 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// Writes everything that this copy has over what a server has.
+    fn write_over_the_server(&mut self) -> Result<()> {
+        self.refuse_if_not_writing()?;
+        self.be_settled()?;
+        self.flush_now()?;
+        let Backing::Server(server) = &mut self.backing else { return Ok(()) };
+        server.replace(&mut self.store).map(drop)
     }
 
     /// Writes the rows back that the log gives, if it reaches back to the beginning.

@@ -6,13 +6,16 @@
 //!
 //! Looking costs latency (half the interval, on average) or load (a short interval), so a reader
 //! keeps a stream open to the writer that says when to look: see [`wake_stream`]. The stream carries
-//! positions and no data. If it breaks, nothing is lost but time: the reader looks every
+//! positions and no data. A backing database on a server tells its readers itself: see [`news_stream`]. If
+//! either breaks, nothing is lost but time: the reader looks every
 //! `check_every` anyway.
 //!
 //! # What is left out
 //!
 //! `pull`, `stream`, `push` and `queue`: replicas that do not share a backing database.
 
+mod news;
 mod wake;
 
+pub use news::{NewsStream, news_stream};
 pub use wake::{Report, WakeStream, Waker, wake_stream};

@@ -26,11 +26,12 @@ pub mod sqlite;
 pub mod vfs;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::change::{
-    Chain, Commit, DatabaseDigest, Epoch, Lineage, Object, Position, Tag, Timestamp, ValueRef,
-    Version,
+    Chain, Commit, DatabaseDigest, Epoch, Lineage, Object, Position, SchemaStep, TableShape, Tag,
+    Timestamp, ValueRef, Version,
 };
 use crate::error::Result;
 
@@ -181,8 +182,25 @@ pub trait Store: Source {
     ) -> Result<Option<Version>>;
 }
 
+/// What a store cannot give back exactly as it was given, and so refuses. A writer asks before it lets its
+/// own copy have it.
+pub trait Refusals: Send + Sync {
+    /// Fails if the store cannot follow such a step.
+    fn step(&self, step: &SchemaStep) -> Result<()>;
+
+    /// Checks rows of a table of this shape, with these unique keys beside its own (places among its
+    /// columns). Fails, naming the column, if the store cannot hold the table.
+    fn table(&self, shape: &TableShape, unique: &[Vec<usize>]) -> Result<RowCheck>;
+}
+
+/// Fails, naming the column, for stored values that cannot be held.
+pub type RowCheck = Box<dyn Fn(&[ValueRef<'_>]) -> Result<()> + Send + Sync>;
+
 /// A copy in a database on a server.
 pub trait ServerStore: Store {
+    /// What it refuses.
+    fn refusals(&self) -> Arc<dyn Refusals>;
+
     /// Takes over everything that `source` has, rows and standing, in place of what is here, in one
     /// transaction.
     ///

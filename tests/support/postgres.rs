@@ -7,8 +7,10 @@
 //!
 //! Left out: servers that are stopped, cut off or promoted in the middle of a test.
 
+#![allow(dead_code, reason = "each test that includes this module uses a part of it")]
+
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -105,15 +107,32 @@ impl Server {
         Some(self.directory.join("server.crt")).filter(|file| file.exists())
     }
 
+    /// Everything in a database, as `pg_dump` writes it.
+    pub fn dump(&self, database: &str) -> String {
+        self.run("pg_dump", &["--clean", "--if-exists", database], "")
+    }
+
+    /// Puts a dump back, over whatever is there.
+    pub fn restore(&self, database: &str, dump: &str) {
+        self.run("psql", &["-qX", "-1", "-v", "ON_ERROR_STOP=1", database], dump);
+    }
+
+    fn run(&self, program: &str, arguments: &[&str], input: &str) -> String {
+        let programs = programs().expect("it was started");
+        let mut command = Command::new(programs.join(program));
+        command.arg("-h").arg(&self.directory).args(["-p", &self.port.to_string()]);
+        command.args(["-U", "postgres"]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it is installed with the server");
+        child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+
     /// Runs SQL in a database, as somebody whom Syncline does not know; gives what psql prints.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let programs = programs().expect("it was started");
-        let mut psql = Command::new(programs.join("psql"));
-        psql.arg("-h").arg(&self.directory).args(["-p", &self.port.to_string(), "-U", "postgres"]);
-        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, database]);
-        let output = psql.stdin(Stdio::null()).output().expect("psql runs");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("it prints UTF-8")
+        self.run("psql", &["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, database], "")
     }
 }
 

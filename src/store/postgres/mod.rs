@@ -27,6 +27,7 @@ mod log;
 mod parameter;
 mod pipeline;
 mod place;
+mod refusals;
 mod source;
 mod state;
 mod steps;

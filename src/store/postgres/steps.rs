@@ -242,7 +242,7 @@ impl PostgresStore {
     }
 }
 
-fn refuse_virtual(step: &SchemaStep) -> Result<()> {
+pub(crate) fn refuse_virtual(step: &SchemaStep) -> Result<()> {
     match step {
         SchemaStep::Create(object) if is_virtual_sql(object) => {
             let message = format!(

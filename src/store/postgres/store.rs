@@ -1,8 +1,10 @@
 //! The store's seam, over PostgreSQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::parameter::{int, text};
+use super::refusals::PostgresRefusals;
 use super::state::{self, number};
 use super::{Listener, PostgresPlace, PostgresSource, PostgresStore, log, source};
 use crate::change::{
@@ -11,7 +13,7 @@ use crate::change::{
 use crate::error::Result;
 use crate::store::history::{self, fenced};
 use crate::store::{
-    Holder, News, Parts, ServerPlace, ServerStore, SnapshotItem, Source, Standing, Store,
+    Holder, News, Parts, Refusals, ServerPlace, ServerStore, SnapshotItem, Source, Standing, Store,
 };
 
 impl Source for PostgresStore {
@@ -129,6 +131,10 @@ impl Store for PostgresStore {
 }
 
 impl ServerStore for PostgresStore {
+    fn refusals(&self) -> Arc<dyn Refusals> {
+        Arc::new(PostgresRefusals)
+    }
+
     fn replace(&mut self, source: &mut dyn Source) -> Result<Position> {
         self.replace_by(source)
     }

@@ -15,33 +15,44 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
 use rusqlite::ffi;
 
+use super::catalogue::unique_keys;
 use super::raw::{Db, invalid_utf8, value_of};
 use super::schema::{Schema, is_internal};
 use super::spool::Spool;
 use crate::change::{
-    DeclaredTable, Digest, Fingerprint, KeyKind, RowHasher, TableDigest, TableShape, ValueRef,
+    DeclaredTable, Digest, Fingerprint, KeyKind, RowHasher, SchemaStep, TableDigest, TableShape,
+    ValueRef,
 };
 use crate::error::{Error, Result};
 use crate::store::ledger::Ledger;
+use crate::store::{Refusals, RowCheck};
 
 /// A table as the hook needs it.
-#[derive(Debug)]
 pub(crate) struct CapturedTable {
     pub shape: TableShape,
     pub fingerprint: Fingerprint,
     /// Indexes of the stored columns, and whether each is REAL.
     stored: Vec<(c_int, bool)>,
+    /// Fails for what the backing database cannot hold.
+    check: Option<RowCheck>,
 }
 
 impl CapturedTable {
-    fn new(shape: &TableShape) -> Self {
+    fn new(shape: &TableShape, check: Option<RowCheck>) -> Self {
         let stored = shape.stored_columns().map(|(i, c)| (i as c_int, c.is_real())).collect();
-        CapturedTable { fingerprint: shape.fingerprint(), stored, shape: shape.clone() }
+        CapturedTable { fingerprint: shape.fingerprint(), stored, shape: shape.clone(), check }
+    }
+}
+
+impl fmt::Debug for CapturedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CapturedTable({})", self.shape.name)
     }
 }
 
@@ -88,6 +99,8 @@ pub(crate) struct Capture {
     pub mode: Mode,
     pub spool: Spool,
     limit: u64,
+    /// What the backing database refuses, if it is another store.
+    refusals: Option<Arc<dyn Refusals>>,
     tables: HashMap<String, Arc<CapturedTable>>,
     /// Tables the body has declared since the last schema step, by index.
     declared: Vec<Arc<CapturedTable>>,
@@ -103,6 +116,7 @@ impl Capture {
             mode: Mode::Off,
             spool: Spool::default(),
             limit,
+            refusals: None,
             tables: HashMap::new(),
             declared: Vec::new(),
             deltas: Vec::new(),
@@ -118,13 +132,36 @@ impl Capture {
     }
 
     /// Takes over a schema that was read anew; tables are declared again from here on.
-    pub fn set_schema(&mut self, schema: &Schema) {
+    pub fn set_schema(&mut self, db: Db, schema: &Schema) {
+        if self.refusals.is_some() {
+            // Another index, and a shape that is as it was may be checked otherwise.
+            self.tables.clear();
+        }
         self.tables.retain(|name, table| schema.shapes.get(name) == Some(&table.shape));
         for (name, shape) in &schema.shapes {
             if !self.tables.contains_key(name) {
-                self.tables.insert(name.clone(), Arc::new(CapturedTable::new(shape)));
+                let check = self.check_of(db, shape).ok().flatten();
+                self.tables.insert(name.clone(), Arc::new(CapturedTable::new(shape, check)));
             }
         }
+    }
+
+    /// From now on what `refusals` refuses fails here.
+    pub fn set_refusals(&mut self, db: Db, refusals: Arc<dyn Refusals>, schema: &Schema) {
+        self.refusals = Some(refusals);
+        self.set_schema(db, schema);
+    }
+
+    fn check_of(&self, db: Db, shape: &TableShape) -> Result<Option<RowCheck>> {
+        let Some(refusals) = &self.refusals else { return Ok(None) };
+        refusals.table(shape, &unique_keys(db, shape)?).map(Some)
+    }
+
+    /// Fails if steps bring anything that the backing database cannot hold.
+    pub fn check_steps(&self, db: Db, steps: &[SchemaStep], after: &Schema) -> Result<()> {
+        let Some(refusals) = &self.refusals else { return Ok(()) };
+        steps.iter().try_for_each(|step| refusals.step(step))?;
+        after.shapes.values().try_for_each(|shape| self.check_of(db, shape).map(drop))
     }
 
     /// A table.
@@ -227,6 +264,9 @@ impl Capture {
         before: Option<&Image<'_>>,
         after: Option<&Image<'_>>,
     ) -> Result<()> {
+        if let (Mode::Record, Some(check), Some(after)) = (self.mode, &table.check, after) {
+            check(&after.values)?;
+        }
         let removed = before.map(|image| self.hash(image)).unwrap_or_default();
         let added = after.map(|image| self.hash(image)).unwrap_or_default();
         let delta = self.delta(table);

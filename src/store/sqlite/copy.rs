@@ -83,7 +83,7 @@ impl SqliteStore {
         self.ledger.set(&object.name, TableDigest::empty(shape.fingerprint()));
         let mut schema: Schema = std::mem::take(&mut self.schema);
         schema.shapes.insert(object.name.clone(), shape);
-        self.capture.set_schema(&schema);
+        self.capture.set_schema(self.db, &schema);
         self.schema = schema;
         self.capture.mode = Mode::Sum;
         Ok(())

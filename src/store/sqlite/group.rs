@@ -204,7 +204,7 @@ impl SqliteStore {
     }
 
     pub(crate) fn schema_is_new(&mut self) {
-        self.capture.set_schema(&self.schema);
+        self.capture.set_schema(self.db, &self.schema);
         self.appliers.clear();
         self.statements.sequences = None;
         let counted = self.schema.shapes.values().filter(|shape| shape.autoincrement);

@@ -81,6 +81,7 @@ pub(crate) use {catalogue::Catalogue, schema::quote};
 
 use crate::change::{Lineage, Position, Tag};
 use crate::error::Result;
+use crate::store::Refusals;
 use crate::store::disk::Disk;
 use crate::store::ledger::Ledger;
 use capture::Capture;
@@ -273,6 +274,11 @@ impl SqliteStore {
     /// SQLite checkpoints as it likes: for copies that nobody commits to.
     pub(crate) fn checkpoint_by_itself(&self) -> Result<()> {
         self.db.execute_batch("PRAGMA wal_autocheckpoint = 4000")
+    }
+
+    /// From now on what another store refuses fails here, statement by statement.
+    pub(crate) fn refuse_what(&mut self, refusals: Arc<dyn Refusals>) {
+        self.capture.set_refusals(self.db, refusals, &self.schema);
     }
 
     /// The last version at which the rows were recounted and agreed.

@@ -28,7 +28,9 @@ impl SqliteStore {
         for step in &mut steps {
             name_dropped_column(step, &before, &after);
         }
-        if let Err(error) = schema::check_names(&steps, &before, &after) {
+        let checked = schema::check_names(&steps, &before, &after)
+            .and_then(|()| self.capture.check_steps(self.db, &steps, &after));
+        if let Err(error) = checked {
             self.schema = before;
             return Err(error);
         }
