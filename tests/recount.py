@@ -2,15 +2,19 @@
 """Recount the digest of an SQLite file, sharing no code with Syncline.
 
     recount.py FILE            {"digest": ..., "tables": {name: {"rows": n, "digest": ...}}}
+    recount.py --postgres URL  the same, of a PostgreSQL backing database, by plain SELECTs through psql
     recount.py --check VECTORS the golden vectors, recounted: exit 0 if all agree
 
 Written from docs/formats.md alone. The file is opened read-only and read in one transaction.
 Needs Python 3 with SQLite 3.37 or later, and the `xxhash` package.
 """
 
+import decimal
 import json
+import re
 import sqlite3
 import struct
+import subprocess
 import sys
 import urllib.parse
 
@@ -126,6 +130,74 @@ def recount_file(path):
     return result
 
 
+# --- rows in PostgreSQL ------------------------------------------------------------------------
+
+
+def select(url, sql):
+    """The rows of a query, each a list of texts; NULL is None. One row a time, as psql brings them."""
+    command = ["psql", "-qX", url, "-c", f"COPY ({sql}) TO STDOUT"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as psql:
+        for line in psql.stdout:
+            yield [unescape(field) for field in line[:-1].split("\t")]
+    if psql.returncode != 0:
+        raise SystemExit(f"psql failed: {sql}")
+
+
+def unescape(field):
+    """A field of COPY's text format."""
+    if field == "\\N":
+        return None
+    plain = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+    return re.sub(r"\\(.)", lambda found: plain.get(found[1], found[1]), field, flags=re.S)
+
+
+def stored(text, kind):
+    """What SQLite stores for a value that PostgreSQL shows so, in a column of PostgreSQL's type `kind`."""
+    if text is None:
+        return None
+    if kind == "bigint":
+        return int(text)
+    if kind == "double precision":
+        return float(text)
+    if kind == "boolean":
+        return {"t": 1, "f": 0}[text]
+    if kind == "bytea":
+        return bytes.fromhex(text.removeprefix("\\x"))
+    if kind == "numeric":
+        number = decimal.Decimal(text)
+        whole = number == number.to_integral_value() and -(2**63) < number < 2**63 - 1
+        return int(number) if whole else float(number)
+    return text
+
+
+def recount_postgres(url):
+    db = open_database(":memory:")
+    for _, sql in select(url, "SELECT place, sql FROM _syncline_schema WHERE kind = 'table' ORDER BY place"):
+        db.execute(sql)
+    total, tables = 0, {}
+    for name, without_rowid, strict in counted_tables(db):
+        columns = columns_of(db, name)
+        usable = has_usable_key(db, name, columns, without_rowid)
+        wanted = [column for column, _, _, _, hidden in columns if hidden == 0]
+        if not usable:
+            wanted.insert(0, "_syncline_rowid")
+        kinds = dict(select(url, (
+            "SELECT column_name, data_type FROM information_schema.columns"
+            f" WHERE table_schema = current_schema AND table_name = '{name}'"
+        )))
+        rows, digest = 0, 0
+        for texts in select(url, f"SELECT {', '.join(map(quote, wanted))} FROM {quote(name)}"):
+            values = [stored(text, kinds[column]) for text, column in zip(texts, wanted)]
+            rowid = None if usable else values.pop(0)
+            rows += 1
+            digest += hash128(row_bytes(rowid, values))
+        digest %= 2**128
+        print_ = fingerprint(columns, without_rowid, strict)
+        total += hash128(encode(name) + print_.to_bytes(16, "big") + digest.to_bytes(16, "big"))
+        tables[name] = {"rows": rows, "digest": f"{digest:032x}"}
+    return {"digest": f"{total % 2**128:032x}", "tables": tables}
+
+
 # --- the golden vectors ------------------------------------------------------------------------
 
 
@@ -217,6 +289,8 @@ def check(path):
 def main(arguments):
     if len(arguments) == 2 and arguments[0] == "--check":
         check(arguments[1])
+    elif len(arguments) == 2 and arguments[0] == "--postgres":
+        print(json.dumps(recount_postgres(arguments[1])))
     elif len(arguments) == 1 and not arguments[0].startswith("-"):
         print(json.dumps(recount_file(arguments[0])))
     else:

@@ -210,7 +210,7 @@ impl Core {
     }
 
     fn after_commit(&mut self, before: Position, position: Position, level: Level) {
-        self.there_is_space();
+        self.is_well();
         if level > Level::Memory {
             self.unflushed = false;
             self.shared.durable.store(position.version.0, Ordering::Release);
@@ -285,6 +285,9 @@ impl Core {
         if error.code() == "DISK_FULL" {
             let note = "no space is left for the database; reads go on";
             self.shared.set_condition(State::DiskFull, note);
+        } else if is_away(&error) {
+            let note = format!("writes are refused, reads go on: {}", error.message());
+            self.shared.set_condition(State::Stale, note);
         } else if matches!(error.kind(), Kind::Storage | Kind::Corrupt) {
             // Nobody else has what was acknowledged from memory, and a damaged file has nothing.
             let alone = self.unflushed || error.kind() == Kind::Corrupt;
@@ -299,8 +302,9 @@ impl Core {
         error
     }
 
-    fn there_is_space(&self) {
-        if self.shared.condition().state == State::DiskFull {
+    /// What was away, or full, is not any more.
+    fn is_well(&self) {
+        if matches!(self.shared.condition().state, State::DiskFull | State::Stale) {
             self.shared.set_condition(State::Ok, "");
         }
     }
@@ -317,7 +321,7 @@ impl Core {
             _ => self.flush()?,
         }
         self.refuse_if_failed()?;
-        self.there_is_space();
+        self.is_well();
         self.tell_log_length();
         self.unflushed = false;
         self.shared.durable.store(self.store.position().version.0, Ordering::Release);
@@ -338,9 +342,14 @@ impl Core {
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
             Err(error) => Err(self.failed(error)),
             Ok(()) => {
-                self.there_is_space();
+                self.is_well();
                 Ok(())
             }
         }
     }
+}
+
+/// Whether the backing database is out of reach, or takes no writes, for now.
+fn is_away(error: &Error) -> bool {
+    ["BACKING_UNAVAILABLE", "BACKING_READ_ONLY"].contains(&error.code())
 }

@@ -281,7 +281,7 @@ impl Core {
     pub(crate) fn close(&mut self) -> Result<()> {
         // Also after a commit that found no space, if there is some by now: what it wrote of itself behind
         // the log's end may be whole, and the next start would take it for done. This writes over it.
-        if !matches!(self.shared.condition().state, State::Ok | State::DiskFull) {
+        if !matches!(self.shared.condition().state, State::Ok | State::DiskFull | State::Stale) {
             return Ok(());
         }
         self.flush_now()?;

@@ -16,7 +16,7 @@ pub enum State {
     Loading,
     /// A reader that is replaying, rewinding or rebuilding while it serves on.
     Healing,
-    /// A reader whose backing database is away; it serves what it has.
+    /// The backing database is away: a reader serves what it has, a writer refuses writes.
     Stale,
     /// A writer that found its backing database restored; reads go on, writes wait for `resolve`.
     Restored,
