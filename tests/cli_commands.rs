@@ -55,6 +55,8 @@ fn usage_errors_exit_with_2_and_say_what_is_wrong() {
         (&["verify", "http://h:1", "--adopt", "--repair"], "cannot be used with"),
         (&["resolve", "http://h:1", "--database", "d"], "--keep"),
         (&["config", "check", "-c", "/no/such/file"], "CONFIG_UNREADABLE"),
+        (&["adopt"], "POSTGRES"),
+        (&["release", "postgres://"], "hint"),
         (&["demo", "--port", "65530"], "--port"),
     ] {
         let output = syncline(arguments);
@@ -71,7 +73,7 @@ fn usage_errors_exit_with_2_and_say_what_is_wrong() {
 /// What is not in this version must not look as if it were.
 #[test]
 fn commands_of_later_versions_are_unknown() {
-    for command in ["import", "token", "diff", "sync", "gateway", "adopt", "release", "backup"] {
+    for command in ["import", "token", "diff", "sync", "gateway", "backup"] {
         let output = syncline(&[command]);
         assert_eq!(code(&output), 2, "{command}");
         assert!(err(&output).contains("unrecognized subcommand"), "{command}: {}", err(&output));

@@ -45,6 +45,10 @@ pub enum Command {
     Promote(Promote),
     /// Decides a restore: which side to keep.
     Resolve(Resolve),
+    /// Makes a backing database of a PostgreSQL database that has tables already.
+    Adopt(Adopt),
+    /// Removes every trace of Syncline from a PostgreSQL database. The rows stay.
+    Release(Release),
 }
 
 /// Arguments of `demo`.
@@ -303,6 +307,37 @@ pub enum Side {
     Node,
     /// What lies in the backing database.
     Backing,
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The database: postgres://USER@HOST/DATABASE. One with a password belongs into the environment.
+    #[arg(value_name = "POSTGRES", env = "SYNCLINE_BACKING", hide_env_values = true)]
+    pub url: String,
+    /// Leaves this table as it is; may be given several times.
+    #[arg(long, value_name = "TABLE")]
+    pub exclude: Vec<String>,
+    /// Goes on. Without it, only the plan is printed.
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The database: postgres://USER@HOST/DATABASE. One with a password belongs into the environment.
+    #[arg(value_name = "POSTGRES", env = "SYNCLINE_BACKING", hide_env_values = true)]
+    pub url: String,
+    /// Goes on. Without it, only the plan is printed.
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -4,13 +4,14 @@
 //! serve      a node                      status, health      how it is doing
 //! shell      SQL                         held, resolve, verify, promote      operators' decisions
 //! config     what a file means           explain             what it promises, what failures cost
-//! demo       a writer and two readers
+//! demo       a writer and two readers    adopt, release      a PostgreSQL database that has tables
 //! ```
 //!
 //! Exit codes are for scripts and the same everywhere: see [`Exit`]. What a command prints on
 //! standard output is its answer; everything else goes to standard error.
 
 mod admin;
+mod adopt;
 mod arguments;
 mod configure;
 mod demo;
@@ -42,6 +43,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Held(arguments) => held::run(&arguments),
         Command::Promote(arguments) => admin::promote(&arguments),
         Command::Resolve(arguments) => admin::resolve(&arguments),
+        Command::Adopt(arguments) => adopt::adopt(&arguments),
+        Command::Release(arguments) => adopt::release(&arguments),
     }
 }
 

@@ -41,6 +41,7 @@ const HEAD: &str = "# Command line
 A URL is `http://HOST:PORT`, or `http://HOST:PORT/DATABASE`. `shell` and `health` take the address
 that clients use (`listen`), the others the one for operators (`admin_listen`). The environment
 variable `SYNCLINE_URL` stands in for it; `SYNCLINE_TOKEN` holds a token where a proxy asks for one.
+`adopt` and `release` take a PostgreSQL URL, or find it in `SYNCLINE_BACKING`.
 
 | exit code | says |
 | --: | --- |

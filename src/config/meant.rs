@@ -2,19 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "postgres")]
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{self, Kind};
+use super::server::server_place;
 use super::units;
 use super::written::{Raw, Setting, Written};
 use crate::acknowledge::Level;
 use crate::api::HttpLimits;
 use crate::engine::{self, BackingPlace, DatabaseOptions, FullMode, OnRestore, Role, WorkingCopy};
 use crate::error::Error;
-#[cfg(feature = "postgres")]
-use crate::store::postgres::PostgresPlace;
 
 /// A configuration as meant: every default resolved, every relation checked.
 #[derive(Debug, Clone)]
@@ -454,10 +451,9 @@ impl Reader<'_> {
         }))
     }
 
-    #[cfg(feature = "postgres")]
     fn server(&mut self, key: &str, url: &str) -> BackingPlace {
-        match PostgresPlace::read(url) {
-            Ok(place) => BackingPlace::Server(Arc::new(place)),
+        match server_place(url) {
+            Ok(place) => BackingPlace::Server(place),
             Err(error) => {
                 let message = format!("{key} ({}): {}", self.origin(key), error.message());
                 let hint = error.hint_text();
@@ -465,13 +461,6 @@ impl Reader<'_> {
                 BackingPlace::File(PathBuf::new())
             }
         }
-    }
-
-    #[cfg(not(feature = "postgres"))]
-    fn server(&mut self, key: &str, _url: &str) -> BackingPlace {
-        let hint = "build Syncline with its feature `postgres`, which is on by default";
-        self.not_yet(key, "this build cannot speak to PostgreSQL", hint);
-        BackingPlace::File(PathBuf::new())
     }
 
     fn origin(&self, key: &str) -> String {

@@ -20,6 +20,7 @@
 mod checks;
 pub mod keys;
 mod meant;
+mod server;
 mod show;
 pub mod units;
 mod written;
@@ -29,6 +30,7 @@ use std::fmt;
 use crate::error::Error;
 
 pub use meant::{Address, Auth, Config, Database, Limits, Node, Tls};
+pub use server::server_place;
 pub use show::reference;
 pub use written::{Flag, Origin, Raw, Setting, Sources, Written};
 

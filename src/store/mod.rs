@@ -13,6 +13,7 @@
 //! Left out: a store that keeps rows without a log. Every replica can feed others, and any can be
 //! promoted, because they are all alike.
 
+pub mod adoption;
 #[cfg(test)]
 mod conformance;
 pub mod disk;
@@ -34,6 +35,7 @@ use crate::change::{
     Timestamp, ValueRef, Version,
 };
 use crate::error::Result;
+use adoption::{Adoption, Traces};
 
 /// Who holds the epoch of a backing database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +222,18 @@ pub trait ServerPlace: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Listens to whoever writes it.
     fn listen(&self) -> Result<Box<dyn News>>;
+
+    /// What adopting the tables that are there would do; `ADOPTED_ALREADY` if it was done.
+    fn survey(&self, exclude: &[String]) -> Result<Adoption>;
+
+    /// Does it, in one transaction that changes no table of anybody else.
+    fn adopt(&self, plan: &Adoption) -> Result<Position>;
+
+    /// What releasing it would remove; `NOT_ADOPTED` if there is nothing.
+    fn traces(&self) -> Result<Traces>;
+
+    /// Removes it, in one transaction, unless somebody alive holds the epoch (`HOLDER_ALIVE`).
+    fn release(&self, now: Timestamp) -> Result<Traces>;
 }
 
 /// Says when something was committed at a server.

@@ -11,7 +11,8 @@
 //! tells exactly which one it was; those before it are applied.
 //!
 //! Unique keys are checked at the end of each statement, not at the end of the transaction (they could be):
-//! a violation then belongs to a commit. Rows come in the order in which SQLite accepted them.
+//! a violation then belongs to a commit. Rows come in the order in which SQLite accepted them; across tables
+//! only where PostgreSQL has foreign keys that somebody made.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -215,6 +216,7 @@ impl PostgresStore {
         after: &[ValueRef<'_>],
     ) -> Result<()> {
         let table = self.table_for(declared, work.version)?;
+        self.keep_order(work, &declared.name)?;
         if row.before.is_some() {
             check_width(&table, before, work.version)?;
             work.count(&declared.name, row.before.and_then(|i| i.rowid), before, false);
@@ -299,6 +301,15 @@ impl PostgresStore {
         let expect = Expect::Rows { count, table: name.into(), version };
         let columns = run.columns.into_iter().map(Parameter::Many).collect();
         work.pipeline.send(self.session()?, &table.insert, columns, expect)
+    }
+
+    /// Where foreign keys look on, a row must not overtake those of other tables.
+    fn keep_order(&mut self, work: &mut Work, name: &str) -> Result<()> {
+        if !self.has_foreign_keys {
+            return Ok(());
+        }
+        let others: Vec<String> = work.runs.keys().filter(|run| *run != name).cloned().collect();
+        others.iter().try_for_each(|other| self.send_run(work, other))
     }
 
     /// Sends off all rows that wait for others to join them.

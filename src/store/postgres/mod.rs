@@ -17,6 +17,7 @@
 //!
 //! Left out: clients' SQL. A writer runs it on a SQLite copy of its own, and commits here what it captured.
 
+mod adopt;
 mod apply;
 mod connect;
 mod failure;
@@ -28,10 +29,12 @@ mod parameter;
 mod pipeline;
 mod place;
 mod refusals;
+mod release;
 mod source;
 mod state;
 mod steps;
 mod store;
+mod survey;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -67,6 +70,8 @@ pub struct PostgresStore {
     schema: String,
     catalogue: Catalogue,
     tables: HashMap<String, Arc<Table>>,
+    /// Somebody gave the tables foreign keys: order counts across them.
+    has_foreign_keys: bool,
     /// The catalogue is ahead of the tables: a transaction that changed both was taken back.
     stale: bool,
     /// A transaction is open: a session that is lost now is not replaced.
@@ -86,6 +91,7 @@ impl PostgresStore {
             schema: String::new(),
             catalogue: Catalogue::of([])?,
             tables: HashMap::new(),
+            has_foreign_keys: false,
             stale: false,
             open: false,
             ledger: Ledger::default(),
@@ -123,6 +129,7 @@ impl PostgresStore {
         self.catalogue = model.catalogue;
         let named = |table: Table| (table.shape.name.clone(), Arc::new(table));
         self.tables = model.tables.into_iter().map(named).collect();
+        self.has_foreign_keys = tables::have_foreign_keys(self.session()?)?;
         self.stale = false;
         Ok(())
     }

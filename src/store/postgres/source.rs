@@ -32,7 +32,9 @@ pub(crate) fn read_value(
     kind: ColumnType,
 ) -> Result<ValueRef<'_>> {
     let value = match kind {
-        ColumnType::Integer => row.try_get(place).map(|n: Option<i64>| n.map(ValueRef::Integer)),
+        ColumnType::Integer | ColumnType::Int4 | ColumnType::Int2 => {
+            row.try_get(place).map(|n: Option<i64>| n.map(ValueRef::Integer))
+        }
         ColumnType::Boolean => {
             row.try_get(place).map(|b: Option<bool>| b.map(|b| ValueRef::Integer(b.into())))
         }
@@ -46,13 +48,18 @@ pub(crate) fn read_value(
     Ok(value.map_err(failure::error)?.unwrap_or(ValueRef::Null))
 }
 
+/// The types in which the columns of a table come.
+pub(crate) fn wire_types(table: &Table) -> Vec<Type> {
+    table.columns.iter().map(|(_, kind)| kind.wire_type()).collect()
+}
+
 /// Hands over every row of a table: rowid, if it is the key, and the stored values.
 fn each_row(
     session: &mut Session,
     table: &Table,
     mut each: impl FnMut(Option<i64>, &[ValueRef<'_>]) -> Result<()>,
 ) -> Result<()> {
-    let types: Vec<Type> = table.columns.iter().map(|(_, kind)| kind.wire_type()).collect();
+    let types = wire_types(table);
     let first = usize::from(table.shape.keyed_by_rowid());
     session.copy_out(&table.select, &types, |row| {
         let mut values = Vec::with_capacity(types.len());
@@ -116,7 +123,7 @@ impl Model {
 }
 
 /// Runs `work` in one read transaction on a connection of its own.
-fn in_snapshot<T>(
+pub(crate) fn in_snapshot<T>(
     place: &PostgresPlace,
     work: impl FnOnce(&mut Session) -> Result<T>,
 ) -> Result<T> {

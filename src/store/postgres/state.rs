@@ -73,17 +73,21 @@ pub(crate) fn create(session: &mut Session) -> Result<()> {
     if exists(session)? {
         return Ok(());
     }
-    session
-        .batch("BEGIN; SELECT pg_advisory_xact_lock(hashtext('syncline ' || current_schema()))")?;
-    let zero = "'\\x00000000000000000000000000000000'";
-    let made = session.batch(TABLES).and_then(|()| {
-        session.batch(&format!(
-            "INSERT INTO _syncline_position \
-             (id, layout, epoch, tag, version, chain, digest, at, verified) \
-             VALUES (1, {LAYOUT}, 0, 0, 0, {zero}, {zero}, 0, 0) ON CONFLICT DO NOTHING; COMMIT"
-        ))
-    });
+    session.batch("BEGIN")?;
+    let made = make(session).and_then(|()| session.batch("COMMIT"));
     made.inspect_err(|_| session.rollback())
+}
+
+/// Makes them in the open transaction, and lets nobody else do so meanwhile.
+pub(crate) fn make(session: &mut Session) -> Result<()> {
+    session.batch("SELECT pg_advisory_xact_lock(hashtext('syncline ' || current_schema()))")?;
+    session.batch(TABLES)?;
+    let zero = "'\\x00000000000000000000000000000000'";
+    session.batch(&format!(
+        "INSERT INTO _syncline_position \
+         (id, layout, epoch, tag, version, chain, digest, at, verified) \
+         VALUES (1, {LAYOUT}, 0, 0, 0, {zero}, {zero}, 0, 0) ON CONFLICT DO NOTHING"
+    ))
 }
 
 /// Whether the tables are there.

@@ -188,24 +188,29 @@ impl PostgresStore {
         Ok(quote(&format!("_syncline_key_{}", rows[0].get::<_, i64>(0))))
     }
 
-    /// Makes PostgreSQL's unique keys of a table those that the catalogue names. Views and triggers have
-    /// none.
+    /// Makes PostgreSQL's unique keys of a table those that the catalogue names; those that somebody else
+    /// made stay, and count. Views and triggers have none.
     fn follow_keys(&mut self, name: &str, kind: ObjectKind) -> Result<()> {
         if kind != ObjectKind::Index || !self.tables.contains_key(name) {
             return Ok(());
         }
         let table = self.retable(name)?;
         let mut wanted = self.wanted_keys(&table)?;
-        let sql = "SELECT conname::text, ARRAY(SELECT attname::text \
-                   FROM unnest(conkey) WITH ORDINALITY AS k(number, place) JOIN pg_attribute a \
-                   ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place) \
-                   FROM pg_constraint c WHERE c.conrelid = to_regclass($1) AND c.contype = 'u' \
-                   AND c.conname ~ '^_syncline_key_'";
+        let sql = "SELECT c.relname::text, c.relname ~ '^_syncline_key_', \
+                   ARRAY(SELECT a.attname::text \
+                   FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place) \
+                   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+                   WHERE k.place <= i.indnkeyatts ORDER BY k.place) \
+                   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+                   WHERE i.indrelid = to_regclass($1) AND i.indisunique AND NOT i.indisprimary \
+                   AND i.indpred IS NULL AND i.indexprs IS NULL";
         for row in self.session()?.query(sql, &[text(&table.name)])? {
-            let (constraint, columns): (String, Vec<String>) = (row.get(0), row.get(1));
+            let (constraint, is_ours, columns): (String, bool, Vec<String>) =
+                (row.get(0), row.get(1), row.get(2));
             let columns: Vec<String> = columns.iter().map(|c| quote(c)).collect();
             match wanted.iter().position(|key| *key == columns) {
                 Some(place) => drop(wanted.remove(place)),
+                None if !is_ours => {}
                 None => {
                     let constraint = quote(&constraint);
                     let sql = format!("ALTER TABLE {} DROP CONSTRAINT {constraint}", table.name);

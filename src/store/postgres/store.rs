@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::parameter::{int, text};
 use super::refusals::PostgresRefusals;
 use super::state::{self, number};
-use super::{Listener, PostgresPlace, PostgresSource, PostgresStore, log, source};
+use super::{
+    Listener, PostgresPlace, PostgresSource, PostgresStore, adopt, log, release, source, survey,
+};
 use crate::change::{
     Chain, Commit, DatabaseDigest, Epoch, Lineage, Position, Tag, Timestamp, Version,
 };
 use crate::error::Result;
+use crate::store::adoption::{Adoption, Traces};
 use crate::store::history::{self, fenced};
 use crate::store::{
     Holder, News, Parts, Refusals, ServerPlace, ServerStore, SnapshotItem, Source, Standing, Store,
@@ -151,6 +154,22 @@ impl ServerPlace for PostgresPlace {
 
     fn listen(&self) -> Result<Box<dyn News>> {
         Ok(Box::new(Listener::open(self)?))
+    }
+
+    fn survey(&self, exclude: &[String]) -> Result<Adoption> {
+        survey::survey(self, exclude)
+    }
+
+    fn adopt(&self, plan: &Adoption) -> Result<Position> {
+        adopt::adopt(self, plan)
+    }
+
+    fn traces(&self) -> Result<Traces> {
+        release::traces(self)
+    }
+
+    fn release(&self, now: Timestamp) -> Result<Traces> {
+        release::release(self, now)
     }
 }
 

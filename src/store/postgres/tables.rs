@@ -90,11 +90,12 @@ impl Table {
     /// Whether the server has it as it was made.
     pub fn is_as(&self, reported: Option<&Vec<Reported>>) -> bool {
         let Some(reported) = reported else { return false };
-        let mut own: Vec<Reported> = Vec::new();
-        for (i, (column, kind)) in self.columns.iter().enumerate() {
-            own.push((column.clone(), kind.reported().into_owned(), self.key.contains(&i)));
-        }
-        own.len() == reported.len() && own.iter().all(|column| reported.contains(column))
+        let has = |(i, (column, kind)): (usize, &(String, ColumnType))| {
+            reported.iter().any(|(name, is, in_key)| {
+                name == column && kind.is_reported_as(is) && *in_key == self.key.contains(&i)
+            })
+        };
+        self.columns.len() == reported.len() && self.columns.iter().enumerate().all(has)
     }
 }
 
@@ -136,4 +137,11 @@ pub(crate) fn reported(session: &mut Session) -> Result<HashMap<String, Vec<Repo
         tables.entry(row.get(0)).or_default().push((quote(&column), row.get(2), row.get(3)));
     }
     Ok(tables)
+}
+
+/// Whether any table of the schema has a foreign key.
+pub(crate) fn have_foreign_keys(session: &mut Session) -> Result<bool> {
+    let sql = "SELECT 1 FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
+               WHERE n.nspname = current_schema() AND c.contype = 'f' LIMIT 1";
+    Ok(!session.query(sql, &[])?.is_empty())
 }

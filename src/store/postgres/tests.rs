@@ -97,9 +97,11 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-const DECLARED: [&str; 20] = [
+const DECLARED: [&str; 22] = [
     "INTEGER",
     "bigint",
+    "int4",
+    "INT2",
     "TEXT",
     "VARCHAR(5)",
     "CHARACTER(20)",

@@ -5,6 +5,7 @@
 //! | declared | PostgreSQL | holds |
 //! | --- | --- | --- |
 //! | …INT… | `bigint` | integers |
+//! | INT4, INT2 | `integer`, `smallint` | integers of 32, of 16 bits |
 //! | …CHAR…, …CLOB…, …TEXT…, with `(n)` | `text`, `varchar(n)`, COLLATE "C" | text without NUL, at most n characters |
 //! | …BLOB…, BYTEA | `bytea` | blobs |
 //! | …REAL…, …FLOA…, …DOUB… | `double precision` | reals |
@@ -45,6 +46,10 @@ pub(crate) const ROWID: &str = "_syncline_rowid";
 pub(crate) enum ColumnType {
     /// `bigint`.
     Integer,
+    /// `integer`.
+    Int4,
+    /// `smallint`.
+    Int2,
     /// `text`, at most so many characters.
     Text(Option<u64>),
     /// `bytea`.
@@ -68,7 +73,11 @@ impl ColumnType {
             None => (upper.as_str(), None),
         };
         let has = |part: &str| upper.contains(part);
-        if has("INT") {
+        if upper == "INT4" {
+            Some(ColumnType::Int4)
+        } else if upper == "INT2" {
+            Some(ColumnType::Int2)
+        } else if has("INT") {
             Some(ColumnType::Integer)
         } else if has("CHAR") || has("CLOB") || has("TEXT") {
             Some(ColumnType::Text(arguments.and_then(|n| n.trim().parse().ok())))
@@ -102,6 +111,8 @@ impl ColumnType {
     pub fn sql(self) -> Cow<'static, str> {
         match self {
             ColumnType::Integer => "bigint".into(),
+            ColumnType::Int4 => "integer".into(),
+            ColumnType::Int2 => "smallint".into(),
             ColumnType::Text(Some(n @ 1..=LONGEST_VARCHAR)) => {
                 format!("varchar({n}) COLLATE \"C\"").into()
             }
@@ -115,22 +126,38 @@ impl ColumnType {
         }
     }
 
-    /// As `format_type` reports it: what tells whether a table is as it was made.
-    pub fn reported(self) -> Cow<'static, str> {
+    /// Whether `format_type` reports it so: what tells whether a table is as it was made, or as it was
+    /// adopted.
+    pub fn is_reported_as(self, reported: &str) -> bool {
         match self {
             ColumnType::Text(Some(n @ 1..=LONGEST_VARCHAR)) => {
-                format!("character varying({n})").into()
+                reported == format!("character varying({n})")
             }
-            ColumnType::Text(_) => "text".into(),
-            ColumnType::Numeric(Some((p, s))) => format!("numeric({p},{s})").into(),
-            other => other.sql(),
+            ColumnType::Text(_) => ["text", "character varying"].contains(&reported),
+            ColumnType::Numeric(Some((p, s))) => reported == format!("numeric({p},{s})"),
+            other => reported == other.sql(),
         }
+    }
+
+    /// The name to declare a column by that PostgreSQL reports so; none if no column of ours is just like it.
+    pub fn declaration(reported: &str) -> Option<String> {
+        let declared = match reported {
+            "integer" => "INT4".to_owned(),
+            "smallint" => "INT2".to_owned(),
+            "bytea" => "BLOB".to_owned(),
+            other => match other.strip_prefix("character varying") {
+                Some(size) => format!("VARCHAR{size}"),
+                None => other.to_uppercase(),
+            },
+        };
+        let kind = ColumnType::of(&declared)?;
+        kind.is_reported_as(reported).then_some(declared)
     }
 
     /// The type in which its values travel.
     pub fn wire(self) -> &'static str {
         match self {
-            ColumnType::Integer => "int8",
+            ColumnType::Integer | ColumnType::Int4 | ColumnType::Int2 => "int8",
             ColumnType::Blob => "bytea",
             ColumnType::Real => "float8",
             ColumnType::Boolean => "bool",
@@ -162,6 +189,7 @@ impl ColumnType {
     pub fn read_cast(self) -> &'static str {
         match self {
             ColumnType::Numeric(_) | ColumnType::Json => "::text",
+            ColumnType::Int4 | ColumnType::Int2 => "::int8",
             _ => "",
         }
     }
@@ -187,6 +215,8 @@ impl ColumnType {
             | (ColumnType::Integer, ValueRef::Integer(_))
             | (ColumnType::Blob, ValueRef::Blob(_))
             | (ColumnType::Real, ValueRef::Real(_))
+            | (ColumnType::Int4, ValueRef::Integer(-0x8000_0000..=0x7fff_ffff))
+            | (ColumnType::Int2, ValueRef::Integer(-0x8000..=0x7fff))
             | (ColumnType::Boolean, ValueRef::Integer(0 | 1)) => None,
             (ColumnType::Text(limit), ValueRef::Text(text)) => refuses_text(text, limit),
             (ColumnType::Json, ValueRef::Text(text)) => refuses_json(text),
@@ -194,6 +224,8 @@ impl ColumnType {
                 refuses_number(value, size)
             }
             (ColumnType::Integer, _) => Some("holds integers only"),
+            (ColumnType::Int4, _) => Some("holds integers of 32 bits only"),
+            (ColumnType::Int2, _) => Some("holds integers of 16 bits only"),
             (ColumnType::Text(_) | ColumnType::Json, _) => Some("holds text only"),
             (ColumnType::Blob, _) => Some("holds blobs only"),
             (ColumnType::Real, _) => Some("holds reals only"),
