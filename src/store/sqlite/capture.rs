@@ -21,9 +21,8 @@ use std::sync::Arc;
 
 use rusqlite::ffi;
 
-use super::catalogue::unique_keys;
 use super::raw::{Db, invalid_utf8, value_of};
-use super::schema::{Schema, is_internal};
+use super::schema::{Schema, is_internal, unique_keys};
 use super::spool::Spool;
 use crate::change::{
     DeclaredTable, Digest, Fingerprint, KeyKind, RowHasher, SchemaStep, TableDigest, TableShape,

@@ -59,7 +59,7 @@ impl Catalogue {
 
     /// Its unique keys beside its own.
     pub fn unique_keys(&self, shape: &TableShape) -> Result<Vec<Vec<usize>>> {
-        unique_keys(self.db, shape)
+        schema::unique_keys(self.db, shape)
     }
 
     /// Whether an alteration leaves every stored value as it was, and adds none but NULL.
@@ -96,35 +96,6 @@ impl Catalogue {
         }
         Ok(value)
     }
-}
-
-/// The unique keys of a table beside the one that addresses its rows, as places among its columns:
-/// without those of expressions, of generated columns, and of some rows only.
-pub(crate) fn unique_keys(db: Db, shape: &TableShape) -> Result<Vec<Vec<usize>>> {
-    let mut indexes = Vec::new();
-    let sql = "SELECT name, origin FROM pragma_index_list(?1, 'main') \
-               WHERE \"unique\" AND NOT partial ORDER BY seq DESC";
-    db.query(sql, &[ValueRef::Text(&shape.name)], |row| {
-        if row.text(1)? != "pk" || shape.keyed_by_rowid() {
-            indexes.push(row.text(0)?.to_owned());
-        }
-        Ok(())
-    })?;
-    let mut keys = Vec::new();
-    for index in indexes {
-        let mut key = Vec::new();
-        let sql = "SELECT cid FROM pragma_index_info(?1, 'main') ORDER BY seqno";
-        db.query(sql, &[ValueRef::Text(&index)], |row| {
-            key.push(usize::try_from(row.i64(0)).ok());
-            Ok(())
-        })?;
-        let is_stored = |place: &usize| shape.columns[*place].is_stored();
-        let key: Option<Vec<usize>> = key.into_iter().map(|c| c.filter(is_stored)).collect();
-        keys.extend(key);
-    }
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
 }
 
 #[cfg(test)]
