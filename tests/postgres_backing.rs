@@ -15,6 +15,7 @@ use std::time::Duration;
 use cutter::Cutter;
 use postgres::Server;
 use support::{assert_equal, count, eventually, number, ok, rows, run, select};
+use syncline::acknowledge::Level;
 use syncline::change::Value;
 use syncline::engine::{
     BackingPlace, Database, DatabaseOptions, Keep, Role, State, VerifyMode, WorkingCopy,
@@ -221,13 +222,19 @@ struct Thin {
 
 impl Thin {
     fn new(server: &'static Server) -> Thin {
+        Thin::with(server, Level::Disk)
+    }
+
+    fn with(server: &'static Server, acknowledge: Level) -> Thin {
         let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
         let host = url.split(['@', '/']).nth(3).unwrap();
         let cutter = Cutter::start(host.to_socket_addrs().unwrap().next().unwrap());
         let through = url.replace(host, &cutter.address.to_string());
         // Renewing the lease is a conversation, too: it would take the cut that is meant for a write.
         let lease = Duration::from_secs(60);
-        let options = DatabaseOptions { lease, ..writer_options(&through, dir.path(), "a") };
+        let flush_every = Duration::from_millis(5);
+        let options = writer_options(&through, dir.path(), "a");
+        let options = DatabaseOptions { lease, acknowledge, flush_every, ..options };
         let writer = Database::open(options).unwrap();
         let reader = Database::open(reader_options(&url, dir.path(), "b")).unwrap();
         for table in ["t", "beside"] {
@@ -344,6 +351,40 @@ fn an_outcome_that_nobody_knows_is_called_unknown() {
     thin.close();
 }
 
+/// What was acknowledged from memory, and whose flush did not arrive, is undone and held: as rows, without
+/// the triggers of whoever wrote them.
+#[test]
+fn a_flush_that_was_lost_is_held() {
+    let Some(server) = Server::get() else { return };
+    let thin = Thin::with(server, Level::Memory);
+    let trigger =
+        "CREATE TRIGGER tr AFTER DELETE ON t BEGIN INSERT INTO beside (id) VALUES (NULL); END";
+    ok(&mut thin.writer.session(), &[trigger]);
+    let (mut lost, mut id) = (0, 0);
+    for messages in (0..60).cycle().take(300) {
+        if lost > 0 {
+            break;
+        }
+        thin.goes_on();
+        assert_equal(&thin.writer, &thin.reader);
+        let before = thin.cutter.cuts();
+        thin.cutter.cut_after(messages);
+        id += 1;
+        assert_eq!(thin.insert(id), None, "acknowledged from memory");
+        let flushed = format!("SELECT count(*) FROM t WHERE id = {id}");
+        eventually("its flush ends one way or the other", || {
+            thin.cutter.cuts() > before
+                || thin.server.sql(name_in(&thin.url), &flushed).trim() == "1"
+        });
+        thin.goes_on();
+        assert_equal(&thin.writer, &thin.reader);
+        lost += 1 - thin.there(id);
+    }
+    assert!(lost > 0, "some flush must be lost before its COMMIT");
+    assert_eq!(thin.writer.status().held as i64, lost);
+    thin.close();
+}
+
 /// A dump is put back while the writer runs: it stops, and either way on leads to equal copies.
 #[test]
 fn a_restored_dump_stops_the_writer_until_someone_decides() {
@@ -401,4 +442,41 @@ fn rows_that_others_changed_are_reported() {
     ok(&mut session, &["UPDATE t SET name = 'x' WHERE id = 1"]);
     assert_eq!(names(), "x\ny\n");
     a.close();
+}
+
+/// Among many writes that share a transaction, each that meets a row that somebody changed is refused, and
+/// only those: what was before it in the group must not be there twice, nor half.
+#[test]
+fn who_meets_a_changed_row_is_refused_alone() {
+    let Some(server) = Server::get() else { return };
+    let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+    let a = Database::open(writer_options(&url, dir.path(), "a")).unwrap();
+    let b = Database::open(reader_options(&url, dir.path(), "b")).unwrap();
+    ok(&mut a.session(), &["CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)"]);
+    ok(&mut a.session(), &["CREATE TABLE good (id INTEGER PRIMARY KEY)"]);
+    let changed: Vec<String> = (0..5).map(|id| format!("INSERT INTO t VALUES ({id}, 0)")).collect();
+    ok(&mut a.session(), &changed.iter().map(String::as_str).collect::<Vec<_>>());
+    server.sql(name_in(&url), "UPDATE t SET n = 7");
+    for round in 0..10 {
+        std::thread::scope(|scope| {
+            for writer in 0..20 {
+                let mut session = a.session();
+                scope.spawn(move || match writer % 4 {
+                    3 => {
+                        let sql = format!("UPDATE t SET n = n + 1 WHERE id = {}", writer / 4);
+                        assert_eq!(run(&mut session, &[&sql]), ["BACKING_DIFFERS"]);
+                    }
+                    _ => ok(
+                        &mut session,
+                        &[&format!("INSERT INTO good VALUES ({})", round * 20 + writer)],
+                    ),
+                });
+            }
+        });
+    }
+    assert_eq!(count(&mut a.session(), "good"), 150);
+    assert_eq!(server.sql(name_in(&url), "SELECT count(*), sum(n) FROM good, t"), "750|5250\n");
+    assert_equal(&a, &b);
+    a.close();
+    b.close();
 }

@@ -254,12 +254,12 @@ impl Core {
         let Some(backing) = self.backing.beside() else { return Ok(()) };
         let (lineage, store) = (self.store.lineage().clone(), &mut self.store);
         let mut parts = |c: &Commit, i| store.part(c.version(), i);
-        match backing.apply(&lineage, commits, &mut parts) {
+        match backing.append(&lineage, commits, &mut parts) {
             Ok(_) => Ok(()),
             Err(error) if error.code() == "FENCED" => Err(self.fenced()),
             Err(error) if error.kind() == Kind::Unknown => {
                 let last = commits.last().expect("something was flushed").position();
-                self.settle(last, &error)
+                self.settle(last, error)
             }
             // Others may write there; what they wrote in the way of is refused, and the rest goes on.
             Err(error) if error.kind() == Kind::Diverged && self.file().is_none() => {

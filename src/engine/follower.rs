@@ -241,21 +241,13 @@ impl Follower {
         self.check_in_full()
     }
 
-    /// Undoes what came after `to`, and holds it: a copy in memory, where it outlives the process.
+    /// Undoes what came after `to`, and holds it.
     fn rewind(&mut self, to: Version) -> Result<()> {
-        let (shared, now) = (self.shared.clone(), self.shared.now());
+        let shared = self.shared.clone();
         let mine = self.copy();
         let stood_at = mine.position();
-        if shared.options.working_copy == WorkingCopy::Memory {
-            shelf::hold(&shared, mine, to, "undone", &mut |_| Ok(true))?;
-        }
-        mine.rewind(to, "undone", now)?;
+        shelf::undo(&shared, mine, to)?;
         *lock(&shared.undone) = Some(stood_at);
-        if shared.options.working_copy == WorkingCopy::Memory {
-            for held in mine.held()? {
-                mine.discard(held.id)?;
-            }
-        }
         Ok(())
     }
 

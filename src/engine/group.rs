@@ -22,8 +22,8 @@ use crate::error::{Error, Kind};
 
 /// A group takes no more programs than this.
 const GROUP: usize = 1024;
-/// So many members that do not fit alone mean that nobody's rows fit.
-const MISFITS: usize = 3;
+/// So many members for whom alone there is no space mean that there is none for anybody.
+const WITHOUT_SPACE: usize = 3;
 
 /// A program in a group.
 struct Member {
@@ -68,7 +68,7 @@ pub(crate) fn run(
         members: Vec::new(),
         requests: HashSet::new(),
         later: Vec::new(),
-        misfits: 0,
+        without_space: 0,
         alone: VecDeque::new(),
         savepoints: false,
     };
@@ -96,8 +96,8 @@ struct Group<'a> {
     requests: HashSet<RequestId>,
     /// Halves that wait for their turn, the next one last.
     later: Vec<Vec<Member>>,
-    /// Members that did not fit alone.
-    misfits: usize,
+    /// Members for whom alone there was no space.
+    without_space: usize,
     /// Members that have to run alone, in order.
     alone: VecDeque<Box<Job>>,
     savepoints: bool,
@@ -264,8 +264,8 @@ impl Group<'_> {
 
     fn halve(&mut self, error: &Error) {
         let half = self.members.len() / 2;
-        if half == 0 || self.misfits >= MISFITS {
-            self.misfits += 1;
+        if half == 0 || self.without_space >= WITHOUT_SPACE {
+            self.without_space += usize::from(error.code() == "DISK_FULL");
             return self.refuse_all(|| clone_of(error));
         }
         let rest = self.members.split_off(half);

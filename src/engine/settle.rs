@@ -37,19 +37,21 @@ impl Core {
     ///
     /// Fails with a retriable error if nothing of it was done, and with `OUTCOME_UNKNOWN` if the server
     /// cannot be reached.
-    pub(super) fn settle(&mut self, attempted: Position, cause: &Error) -> Result<()> {
+    pub(super) fn settle(&mut self, attempted: Position, cause: Error) -> Result<()> {
         let before = self.durable().position();
         self.unsettled = true;
         tracing::warn!(database = %self.shared.options.name, error = %cause, "the answer to a COMMIT was lost");
-        self.take_next_epoch().map_err(|error| match error.kind() {
-            Kind::Unavailable | Kind::Retry => unknown(cause),
-            _ => error,
-        })?;
+        match self.take_next_epoch() {
+            Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Retry) => {
+                return Err(cause);
+            }
+            taken => taken?,
+        }
         let there = self.durable().position();
         if there.chain == attempted.chain {
             return Ok(());
         }
-        Err(if there.chain == before.chain { not_done(cause) } else { unknown(cause) })
+        Err(if there.chain == before.chain { not_done(&cause) } else { cause })
     }
 
     /// Takes over what was decided while this copy did not know, before it writes again.
@@ -60,9 +62,9 @@ impl Core {
         if self.durable().lineage().0.len() == self.store.lineage().0.len() {
             self.take_next_epoch()?;
         }
-        self.hold_what_the_backing_lacks()?;
+        // Without clients' triggers and key actions.
         self.store.follow()?;
-        let followed = self.follow_the_backing();
+        let followed = self.undo_what_the_backing_lacks().and_then(|()| self.follow_the_backing());
         self.store.serve_clients()?;
         followed?;
         self.unsettled = false;
@@ -86,15 +88,10 @@ impl Core {
     }
 
     /// What was acknowledged from memory under the epoch before cannot be flushed any more.
-    fn hold_what_the_backing_lacks(&mut self) -> Result<()> {
+    fn undo_what_the_backing_lacks(&mut self) -> Result<()> {
         let there = self.durable().position().version;
-        let (shared, store) = (self.shared.clone(), &mut self.store);
-        if store.position().version > there {
-            shelf::hold(&shared, store, there, "undone", &mut |_| Ok(true))?;
-            store.rewind(there, "undone", shared.now())?;
-            for held in store.held()? {
-                store.discard(held.id)?;
-            }
+        if self.store.position().version > there {
+            shelf::undo(&self.shared.clone(), &mut self.store, there)?;
         }
         self.unflushed = false;
         Ok(())
@@ -113,13 +110,4 @@ impl Core {
             }
         }
     }
-}
-
-fn unknown(cause: &Error) -> Error {
-    Error::new(
-        Kind::Unknown,
-        "OUTCOME_UNKNOWN",
-        format!("the backing database was lost during the commit: {}", cause.message()),
-    )
-    .hint("ask with the receipt, or repeat the write with the same Idempotency-Key")
 }

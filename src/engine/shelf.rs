@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::database::with_sides;
-use super::options::DatabaseOptions;
+use super::options::{DatabaseOptions, WorkingCopy};
 use super::shared::Shared;
 use crate::change::{Chain, Commit, Timestamp, Version};
 use crate::error::Result;
 use crate::heal::{self, Rung};
-use crate::store::Source;
 use crate::store::sqlite::{HeldCommit, SqliteStore, Sync};
+use crate::store::{Source, Store};
 
 /// Ids on the shelf are greater than those in a copy, by this.
 const FIRST: i64 = 1 << 40;
@@ -125,6 +125,21 @@ pub(crate) fn hold(
     shared.shelved.store(shelf.0.held_count()?, Ordering::Relaxed);
     tracing::warn!(database = %shared.options.name, after = %fork, kept, reason, "held commits in the data directory");
     Ok(kept)
+}
+
+/// Undoes what a copy has after `to`, and holds it: of a copy in memory, where it outlives the process.
+pub(crate) fn undo(shared: &Shared, copy: &mut SqliteStore, to: Version) -> Result<()> {
+    let in_memory = shared.options.working_copy == WorkingCopy::Memory;
+    if in_memory {
+        hold(shared, copy, to, "undone", &mut |_| Ok(true))?;
+    }
+    copy.rewind(to, "undone", shared.now())?;
+    if in_memory {
+        for held in copy.held()? {
+            copy.discard(held.id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Holds the commits that `one` has and `other` has not.

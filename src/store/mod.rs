@@ -152,6 +152,16 @@ pub trait Store: Source {
         parts: Parts<'_>,
     ) -> Result<Position>;
 
+    /// The same for commits of a writer's open group: all of them, or none.
+    ///
+    /// Whoever is told that a group failed runs its members again: nothing of it may be there.
+    fn append(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position>;
+
     /// Undoes the commits after `to`, newest first, and holds them with `reason`, in one transaction.
     ///
     /// Fails with `UNDO_IMPOSSIBLE`, nothing done, if one of them destroyed rows or the log does not

@@ -116,6 +116,10 @@ fn rows_that_differ_are_a_divergence_at_their_commit(place: &Place) {
             "INSERT INTO t VALUES (6, 'after')",
         ]);
         let commits = author.commits(3);
+        let lineage = author.store.lineage().clone();
+        fails_with("DIVERGED", &mut copy, |copy| {
+            copy.append(&lineage, &commits, &mut |_, _| unreachable!())
+        });
         let error = author.give(&mut copy, &commits).unwrap_err();
         assert_eq!(error.code(), "DIVERGED", "{name}");
         assert!(error.message().contains("at version 5"), "{name}: {error}");

@@ -238,6 +238,15 @@ impl Store for AnyStore {
         with_store!(self, store => store.apply(lineage, commits, parts))
     }
 
+    fn append(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        with_store!(self, store => store.append(lineage, commits, parts))
+    }
+
     fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
         with_store!(self, store => store.rewind(to, reason, now))
     }

@@ -90,7 +90,7 @@ impl PostgresStore {
     }
 
     /// `fitting`: counts the commits that fit, one by one.
-    fn try_apply(
+    pub(super) fn try_apply(
         &mut self,
         lineage: &Lineage,
         commits: &[Commit],

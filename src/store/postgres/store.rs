@@ -87,6 +87,15 @@ impl Store for PostgresStore {
         self.apply_commits(lineage, commits, parts)
     }
 
+    fn append(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        self.try_apply(lineage, commits, parts, None)
+    }
+
     fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
         self.rewind_to(to, reason, now)
     }

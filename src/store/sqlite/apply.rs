@@ -42,7 +42,7 @@ impl SqliteStore {
         }
     }
 
-    fn try_apply(
+    pub(super) fn try_apply(
         &mut self,
         lineage: &Lineage,
         commits: &[Commit],

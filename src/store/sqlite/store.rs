@@ -76,6 +76,15 @@ impl Store for SqliteStore {
         self.apply_commits(lineage, commits, parts)
     }
 
+    fn append(
+        &mut self,
+        lineage: &Lineage,
+        commits: &[Commit],
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        self.try_apply(lineage, commits, parts).map_err(|(_, error)| error)
+    }
+
     fn rewind(&mut self, to: Version, reason: &str, now: Timestamp) -> Result<Position> {
         self.begin()?;
         let undone = self.rewind_inside(to, reason, now);
