@@ -117,9 +117,11 @@ fn rows_that_differ_are_a_divergence_at_their_commit(place: &Place) {
         ]);
         let commits = author.commits(3);
         let lineage = author.store.lineage().clone();
-        fails_with("DIVERGED", &mut copy, |copy| {
-            copy.append(&lineage, &commits, &mut |_, _| unreachable!())
-        });
+        let before = copy.standing().unwrap().position;
+        let error = copy.append(&lineage, &commits, &mut |_, _| unreachable!()).unwrap_err();
+        assert_eq!(error.code(), "DIVERGED", "{name}");
+        assert_eq!(copy.standing().unwrap().position, before, "{name}");
+        assert_eq!(copy.after(Version(3), usize::MAX).unwrap(), [], "{name}");
         let error = author.give(&mut copy, &commits).unwrap_err();
         assert_eq!(error.code(), "DIVERGED", "{name}");
         assert!(error.message().contains("at version 5"), "{name}: {error}");
