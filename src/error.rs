@@ -170,7 +170,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.0.message, self.0.code)?;
+        write!(f, "{} ({})", self.0.message, self.extended())?;
         if !self.0.hint.is_empty() {
             write!(f, "; {}", self.0.hint)?;
         }

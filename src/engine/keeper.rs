@@ -34,7 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::disk::Disk;
 use crate::store::sqlite::Checkpointer;
 
-/// How often the log is trimmed: so many times as seldom as the mark is written.
+/// How often the log is trimmed, and a checkpoint tried again: so many times as seldom as the mark is written.
 const TRIM: u32 = 10;
 /// A log that readers let grow beyond so many times its ordinary size gives the space back.
 const SHRINK: u64 = 4;
@@ -136,13 +136,15 @@ impl Keeping {
         self.follow_decisions()?;
         let options = &self.shared.options;
         let (mark_every, checkpoint_at) = (options.mark_every, options.checkpoint_at);
-        if self.trimmed.elapsed() >= mark_every * TRIM {
+        let seldom = self.trimmed.elapsed() >= mark_every * TRIM;
+        if seldom {
             self.trimmed = Instant::now();
             self.between_groups(|core| core.trim())?;
         }
-        if self.shared.log_bytes.load(Ordering::Relaxed) >= self.next {
+        let owed = seldom && self.shared.checkpoint_owed.load(Ordering::Relaxed);
+        if owed || self.shared.log_bytes.load(Ordering::Relaxed) >= self.next {
             self.checkpoint()?;
-            // If readers held it back, the log stays large: try again when it has grown, not at once.
+            // If readers held it back, the log stays large: try again when it has grown or after a while.
             self.next = self.shared.log_bytes.load(Ordering::Relaxed) + checkpoint_at;
         } else if self.marked.elapsed() >= mark_every && self.last != Some(self.shared.position()) {
             self.marked = Instant::now();
@@ -236,6 +238,7 @@ impl Core {
         let version = self.durable().position().version;
         let done = self.file_mut().map_or(Ok(true), |file| file.checkpoint_rest(shrink));
         self.tell_log_length();
+        self.shared.checkpoint_owed.store(matches!(done, Ok(false)), Ordering::Relaxed);
         match done {
             // SQLite syncs the main file only if it could bring everything over.
             Ok(true) => {

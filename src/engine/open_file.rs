@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::database::Database;
-use super::mark::{self, beside};
+use super::mark::{self, beside, remove_database};
 use super::open::{build_core, io_failed, start_writing};
 use super::options::{DatabaseOptions, OnRestore};
 use super::reign::{holder_of, holder_that_may_be_followed, locked_by, may_take_epoch, take_epoch};
@@ -12,7 +12,7 @@ use super::resolve::{hold_left_behind, left_behind};
 use super::shared::Shared;
 use super::status::State;
 use crate::error::{Error, Result};
-use crate::store::sqlite::{SqliteStore, Sync};
+use crate::store::sqlite::{SqliteStore, Sync, copy_without_log};
 
 /// WAL needs memory that processes share; network file systems have none.
 pub(super) fn refuse_network_file_system(path: &Path) -> Result<()> {
@@ -78,7 +78,7 @@ pub(super) fn open_writer(database: &Database, path: &Path) -> Result<()> {
         refuse_if_gone(options, path)?;
     }
     if restored.is_some() || left_its_log(options, path, mark.as_ref())? {
-        set_log_aside(options, path)?;
+        part_from_log(options, path)?;
     }
     let mut file = open_backing_file(shared, path)?;
     if let (Some(mark), None) = (&mark, &restored) {
@@ -130,9 +130,30 @@ fn refuse_if_gone(options: &DatabaseOptions, path: &Path) -> Result<()> {
     )))
 }
 
+/// Parts a main file from a log that belongs to another one.
+///
+/// Whoever opened the main file before that has read the log's index, and processes share the index by the
+/// main file they have open. So the content gets a file of its own, that nobody has open.
+pub(crate) fn part_from_log(options: &DatabaseOptions, path: &Path) -> Result<()> {
+    let disk = options.disk.as_ref();
+    let fresh = beside(path, ".parted");
+    remove_database(disk, &fresh);
+    copy_without_log(disk, path, &fresh)?;
+    put_in_place(options, &fresh, path)
+}
+
+/// Puts a new file at the database's place, without the log that lies there.
+pub(crate) fn put_in_place(options: &DatabaseOptions, fresh: &Path, path: &Path) -> Result<()> {
+    set_log_aside(options, path)?;
+    let disk = options.disk.as_ref();
+    disk.rename(fresh, path).map_err(io_failed("the database cannot be put in its place"))?;
+    remove_database(disk, fresh);
+    Ok(())
+}
+
 /// A write-ahead log that belongs to another main file is kept, but out of SQLite's way; an empty one
 /// only goes.
-pub(crate) fn set_log_aside(options: &DatabaseOptions, path: &Path) -> Result<()> {
+fn set_log_aside(options: &DatabaseOptions, path: &Path) -> Result<()> {
     let now = options.clock.now().0;
     let failed = io_failed("the old write-ahead log cannot be set aside");
     let wal = beside(path, "-wal");

@@ -17,7 +17,7 @@ use super::core::Core;
 use super::database::{Database, Keep, wait};
 use super::mark::{beside, remove_database};
 use super::open::{build_core, fill_in_memory};
-use super::open_file::{open_file, set_log_aside};
+use super::open_file::{open_file, part_from_log, put_in_place};
 use super::open_server::open_backing_server;
 use super::options::{BackingPlace, DatabaseOptions};
 use super::reign::take_epoch;
@@ -135,12 +135,9 @@ impl Core {
         let copied = self.with_node_copy(|copy| copy.copy_pages(options.disk.as_ref(), &fresh))?;
         copied.ok_or_else(no_node_copy)?;
         if !self.is_gone()? {
-            self.part_from_the_old_log(path)?;
             self.hold_theirs(path)?;
         }
-        set_log_aside(options, path)?;
-        options.disk.rename(&fresh, path).map_err(not_in_place)?;
-        remove_database(options.disk.as_ref(), &fresh);
+        put_in_place(options, &fresh, path)?;
         let file = open_file(options, path)?;
         self.go_on_with_file(file)
     }
@@ -149,7 +146,10 @@ impl Core {
     fn hold_theirs(&mut self, path: &Path) -> Result<()> {
         let shared = self.shared.clone();
         let options = &shared.options;
-        let held = SqliteSource::open(options.disk.clone(), path, None).and_then(|mut theirs| {
+        let theirs = self
+            .part_from_the_old_log(path)
+            .and_then(|()| SqliteSource::open(options.disk.clone(), path, None));
+        let held = theirs.and_then(|mut theirs| {
             self.with_node_copy(|copy| shelf::hold_only_in(&shared, &mut theirs, copy))
         });
         let Err(error) = held else { return Ok(()) };
@@ -161,7 +161,7 @@ impl Core {
     /// A log that belongs to the file that was there before must not be read with the one that is there.
     fn part_from_the_old_log(&mut self, path: &Path) -> Result<()> {
         if self.was_replaced()? && self.log_is_ours()? {
-            set_log_aside(&self.shared.options, path)?;
+            part_from_log(&self.shared.options, path)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use tokio::sync::watch;
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub fresh_at: AtomicU64,
     /// How long the write-ahead log of the file that is written is by now.
     pub log_bytes: AtomicU64,
+    /// Readers held the last checkpoint back: the mark knows no first page until there is another.
+    pub checkpoint_owed: AtomicBool,
     /// How much is held beside the copy.
     pub shelved: AtomicU64,
     /// The highest epoch that this node knows of: a restored file may not know it any more.
@@ -109,6 +111,7 @@ impl Shared {
             source_version: AtomicU64::new(0),
             fresh_at: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            checkpoint_owed: AtomicBool::new(false),
             shelved: AtomicU64::new(0),
             highest: AtomicU64::new(0),
             undone: Mutex::default(),

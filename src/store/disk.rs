@@ -76,6 +76,18 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// A file that is locked until this is dropped.
+///
+/// Closing the file would leave the lock to a child process that is just being started and has the same
+/// open file for a moment.
+struct Locked(fs::File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// The operating system's disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NativeDisk;
@@ -84,7 +96,7 @@ impl Disk for NativeDisk {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
         let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Locked(file)))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }

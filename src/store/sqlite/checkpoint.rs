@@ -146,11 +146,19 @@ impl SqliteStore {
 
     /// Copies this database, page by page, into a new file: what VACUUM would renumber stays.
     pub(crate) fn copy_pages(&self, disk: &dyn Disk, to: &Path) -> Result<()> {
-        let mut target = connection::open_writable(disk, to, connection::Sync::Full)?;
-        let backup =
-            rusqlite::backup::Backup::new(&self.connection, &mut target).map_err(from_rusqlite)?;
-        backup.run_to_completion(4096, Duration::ZERO, None).map_err(from_rusqlite)?;
-        drop(backup);
-        Db::of(&target).query("PRAGMA wal_checkpoint(TRUNCATE)", &[], |_| Ok(()))
+        copy_pages(&self.connection, disk, to)
     }
+}
+
+/// Copies the main file of a database that nobody writes, whatever the log beside it says.
+pub(crate) fn copy_without_log(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    copy_pages(&connection::open_without_log(disk, from)?, disk, to)
+}
+
+fn copy_pages(from: &Connection, disk: &dyn Disk, to: &Path) -> Result<()> {
+    let mut target = connection::open_writable(disk, to, connection::Sync::Full)?;
+    let backup = rusqlite::backup::Backup::new(from, &mut target).map_err(from_rusqlite)?;
+    backup.run_to_completion(4096, Duration::ZERO, None).map_err(from_rusqlite)?;
+    drop(backup);
+    Db::of(&target).query("PRAGMA wal_checkpoint(TRUNCATE)", &[], |_| Ok(()))
 }

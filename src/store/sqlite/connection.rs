@@ -94,7 +94,7 @@ pub(crate) fn open_without_log(disk: &dyn Disk, path: &Path) -> Result<Connectio
     let mut uri = String::from("file:");
     for &byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'?' | b'#' | b'%' => uri.push_str(&format!("%{byte:02x}")),
+            b'?' | b'#' | b'%' | 0x80.. => uri.push_str(&format!("%{byte:02x}")),
             _ => uri.push(char::from(byte)),
         }
     }

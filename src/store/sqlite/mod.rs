@@ -60,7 +60,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-pub(crate) use checkpoint::position_without_log;
+pub(crate) use checkpoint::{copy_without_log, position_without_log};
 pub use connection::Sync;
 pub use held::HeldCommit;
 pub use source::{Files, SqliteSource};
