@@ -22,7 +22,6 @@ fn writer_options(url: &str, dir: &Path) -> DatabaseOptions {
         data_dir: dir.join("a"),
         backing: BackingPlace::Server(Arc::new(PostgresPlace::read(url).unwrap())),
         working_copy: WorkingCopy::Memory,
-        lease: Duration::from_secs(2),
         ..DatabaseOptions::writer("")
     }
 }

@@ -22,7 +22,6 @@ use syncline::engine::{
 };
 use syncline::store::postgres::PostgresPlace;
 
-const LEASE: Duration = Duration::from_secs(2);
 const BOTH: [WorkingCopy; 2] = [WorkingCopy::Memory, WorkingCopy::Disk];
 
 fn place(url: &str) -> BackingPlace {
@@ -35,7 +34,6 @@ fn writer_options(url: &str, dir: &Path, name: &str) -> DatabaseOptions {
         data_dir: dir.join(name),
         backing: place(url),
         working_copy: WorkingCopy::Memory,
-        lease: LEASE,
         ..DatabaseOptions::writer("")
     }
 }
