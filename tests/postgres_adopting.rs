@@ -72,9 +72,17 @@ CREATE TABLE empty (code varchar(3) PRIMARY KEY);
 
 /// What SQLite could not hold, each for another reason, with a word of it.
 const LEFT_OUT: [(&str, &str, &str); 18] = [
-    ("a_date", "CREATE TABLE a_date (id bigint PRIMARY KEY, d date)", "\"d\" is date"),
-    ("b_uuid", "CREATE TABLE b_uuid (id uuid PRIMARY KEY)", "\"id\" is uuid"),
-    ("c_jsonb", "CREATE TABLE c_jsonb (id bigint PRIMARY KEY, j jsonb)", "\"j\" is jsonb"),
+    (
+        "a_date",
+        "CREATE TABLE a_date (id bigint PRIMARY KEY, d date); INSERT INTO a_date VALUES (1, '0044-03-15 BC')",
+        "years 1 to 9999",
+    ),
+    (
+        "b_mood",
+        "CREATE TYPE mood AS ENUM ('fair'); CREATE TABLE b_mood (id bigint PRIMARY KEY, m mood)",
+        "\"m\" is mood",
+    ),
+    ("c_jsonb", "CREATE TABLE c_jsonb (id jsonb PRIMARY KEY)", "as a key"),
     ("d_keyless", "CREATE TABLE d_keyless (a text)", "no primary key"),
     (
         "e_always",

@@ -147,7 +147,8 @@ impl Session {
         self.batch(&format!(
             "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
              SET lock_timeout = {}; SET client_min_messages = warning; \
-             SET default_transaction_isolation = 'read committed'; SET row_security = off",
+             SET default_transaction_isolation = 'read committed'; SET row_security = off; \
+             SET datestyle = 'ISO'; SET timezone = 'UTC'",
             (ms / 2).max(1)
         ))?;
         let row = self.batch_row(

@@ -38,10 +38,12 @@ pub(crate) fn read_value(
         ColumnType::Boolean => {
             row.try_get(place).map(|b: Option<bool>| b.map(|b| ValueRef::Integer(b.into())))
         }
-        ColumnType::Real => row.try_get(place).map(|r: Option<f64>| r.map(ValueRef::Real)),
+        ColumnType::Real | ColumnType::Float4 => {
+            row.try_get(place).map(|r: Option<f64>| r.map(ValueRef::Real))
+        }
         ColumnType::Blob => row.try_get(place).map(|b: Option<&[u8]>| b.map(ValueRef::Blob)),
         ColumnType::Numeric(_) => row.try_get(place).map(|t: Option<&str>| t.map(read_decimal)),
-        ColumnType::Text(_) | ColumnType::Json => {
+        ColumnType::Text(_) | ColumnType::Json | ColumnType::Form(_) => {
             row.try_get(place).map(|t: Option<&str>| t.map(ValueRef::Text))
         }
     };

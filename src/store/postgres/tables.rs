@@ -122,17 +122,26 @@ fn select(name: &str, columns: &[(String, ColumnType)]) -> String {
     format!("SELECT {} FROM {name}", columns.join(", "))
 }
 
+/// The type of the column `a`, as `format_type` has it; of a domain, the one that it is made of.
+pub(super) const COLUMN_TYPE: &str = "(WITH RECURSIVE made_of AS ( \
+    SELECT a.atttypid AS type, a.atttypmod AS size UNION ALL \
+    SELECT t.typbasetype, t.typtypmod FROM made_of m JOIN pg_type t ON t.oid = m.type \
+    WHERE t.typtype = 'd') SELECT format_type(m.type, m.size) FROM made_of m \
+    JOIN pg_type t ON t.oid = m.type WHERE t.typtype <> 'd')";
+
 /// What the server says of the tables of a schema: columns, by the table's name.
 pub(crate) fn reported(session: &mut Session) -> Result<HashMap<String, Vec<Reported>>> {
-    let sql = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), \
+    let sql = format!(
+        "SELECT c.relname::text, a.attname::text, {COLUMN_TYPE}, \
                coalesce(a.attnum = ANY (i.indkey), false) FROM pg_class c \
                JOIN pg_namespace n ON n.oid = c.relnamespace \
                JOIN pg_attribute a ON a.attrelid = c.oid \
                LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary \
                WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND a.attnum > 0 \
-               AND NOT a.attisdropped AND c.relname !~ '^_syncline_'";
+               AND NOT a.attisdropped AND c.relname !~ '^_syncline_'"
+    );
     let mut tables: HashMap<String, Vec<Reported>> = HashMap::new();
-    for row in session.query(sql, &[])? {
+    for row in session.query(&sql, &[])? {
         let column: String = row.get(1);
         tables.entry(row.get(0)).or_default().push((quote(&column), row.get(2), row.get(3)));
     }

@@ -2,6 +2,7 @@
 
 mod cut;
 mod followed;
+mod forms;
 mod random;
 
 use std::time::Duration;
@@ -64,6 +65,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     ];
     let reals = prop_oneof![
         any::<f64>().prop_filter("SQLite stores no NaN", |r| !r.is_nan()),
+        any::<f32>().prop_filter("nor here", |r| !r.is_nan()).prop_map(f64::from),
         Just(-0.0),
         Just(f64::MAX),
         Just(f64::MIN_POSITIVE),
@@ -93,11 +95,12 @@ fn any_value() -> impl Strategy<Value = Value> {
         integers.prop_map(Value::Integer),
         reals.prop_map(Value::Real),
         texts.prop_map(Value::Text),
+        forms::canonical().prop_map(Value::Text),
         proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::Blob),
     ]
 }
 
-const DECLARED: [&str; 22] = [
+const DECLARED: [&str; 32] = [
     "INTEGER",
     "bigint",
     "int4",
@@ -120,6 +123,16 @@ const DECLARED: [&str; 22] = [
     "datetime",
     "UUID",
     "JSON",
+    "REAL FLOAT4",
+    "TEXT UUID",
+    "text date",
+    "TEXT TIME",
+    "TEXT TIME(1)",
+    "TEXT TIMESTAMP",
+    "TEXT TIMESTAMP(3)",
+    "TEXT TIMESTAMPTZ",
+    "TEXT TIMESTAMPTZ(0)",
+    "TEXT JSONB",
 ];
 
 /// Every value that a type does not refuse comes back as it was, from the real server.
@@ -167,7 +180,9 @@ fn what_is_refused_would_not_have_come_back() {
     }
     let kind = ColumnType::of("VARCHAR(3)").unwrap();
     assert_eq!(kind.refuses(ValueRef::Text("äöü")), None);
-    for unknown in ["", "ANY", "MONEY", "NUMERIC(0)", "DECIMAL(2,3)", "NUMERIC(x)", "JSONB"] {
+    for unknown in
+        ["", "ANY", "MONEY", "NUMERIC(0)", "DECIMAL(2,3)", "NUMERIC(x)", "JSONB", "TEXT TIME(7)"]
+    {
         assert_eq!(ColumnType::of(unknown), None, "{unknown}");
     }
 }

@@ -13,16 +13,19 @@
 //! | NUMERIC, DECIMAL, with `(p)`, `(p, s)` | `numeric` | integers, and the reals that NUMERIC affinity leaves reals |
 //! | DATE…, TIME…, UUID | `text` COLLATE "C" | text |
 //! | JSON | `json` | text that PostgreSQL accepts as JSON, as it was written |
+//! | TEXT UUID, TEXT TIMESTAMPTZ, TEXT JSONB, … | `uuid`, `timestamptz`, `jsonb`, … | text in PostgreSQL's own form, see the module `form` |
+//! | REAL FLOAT4 | `real` | reals of 32 bits |
 //!
-//! A value that would come back as another one is refused, by the writer before anybody hears of it
+//! The last two are what columns of an adopted table are declared as. A value that would come back as another one is refused, by the writer before anybody hears of it
 //! ([`TableTypes::check`]); a type that is not in the table, when a table is created.
 //!
-//! Left out: PostgreSQL's own dates and UUIDs. They give back other text than they were given.
+//! Left out: enumerations, arrays and ranges. A declared type would have to carry another one's name.
 
 use std::borrow::Cow;
 
 use tokio_postgres::types::Type;
 
+use super::form::Form;
 use crate::change::{KeyKind, TableShape, ValueRef};
 use crate::error::{Error, Result};
 
@@ -35,7 +38,7 @@ const LONGEST_KEY: usize = 2600;
 /// PostgreSQL's own limit of `varchar(n)`.
 const LONGEST_VARCHAR: u64 = 10_485_760;
 /// Deeper JSON might exhaust the stack of PostgreSQL's parser.
-const DEEPEST_JSON: usize = 500;
+pub(super) const DEEPEST_JSON: usize = 500;
 /// Names that every PostgreSQL table has columns of.
 const SYSTEM_COLUMNS: [&str; 7] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", ROWID];
 /// The key of a table that has no usable one.
@@ -56,12 +59,16 @@ pub(crate) enum ColumnType {
     Blob,
     /// `double precision`.
     Real,
+    /// `real`.
+    Float4,
     /// `boolean`.
     Boolean,
     /// `numeric`, with precision and scale.
     Numeric(Option<(u32, u32)>),
     /// `json`.
     Json,
+    /// A type that gives text back in one form.
+    Form(Form),
 }
 
 impl ColumnType {
@@ -77,6 +84,10 @@ impl ColumnType {
             Some(ColumnType::Int4)
         } else if upper == "INT2" {
             Some(ColumnType::Int2)
+        } else if upper == "REAL FLOAT4" {
+            Some(ColumnType::Float4)
+        } else if let Some(word) = Form::word(name) {
+            Form::of(word, arguments).map(ColumnType::Form)
         } else if has("INT") {
             Some(ColumnType::Integer)
         } else if has("CHAR") || has("CLOB") || has("TEXT") {
@@ -119,10 +130,12 @@ impl ColumnType {
             ColumnType::Text(_) => "text COLLATE \"C\"".into(),
             ColumnType::Blob => "bytea".into(),
             ColumnType::Real => "double precision".into(),
+            ColumnType::Float4 => "real".into(),
             ColumnType::Boolean => "boolean".into(),
             ColumnType::Numeric(None) => "numeric".into(),
             ColumnType::Numeric(Some((p, s))) => format!("numeric({p}, {s})").into(),
             ColumnType::Json => "json".into(),
+            ColumnType::Form(form) => form.sql(),
         }
     }
 
@@ -145,9 +158,11 @@ impl ColumnType {
             "integer" => "INT4".to_owned(),
             "smallint" => "INT2".to_owned(),
             "bytea" => "BLOB".to_owned(),
-            other => match other.strip_prefix("character varying") {
-                Some(size) => format!("VARCHAR{size}"),
-                None => other.to_uppercase(),
+            "real" => "REAL FLOAT4".to_owned(),
+            other => match (Form::declaration(other), other.strip_prefix("character varying")) {
+                (Some(declared), _) => declared,
+                (None, Some(size)) => format!("VARCHAR{size}"),
+                (None, None) => other.to_uppercase(),
             },
         };
         let kind = ColumnType::of(&declared)?;
@@ -159,9 +174,12 @@ impl ColumnType {
         match self {
             ColumnType::Integer | ColumnType::Int4 | ColumnType::Int2 => "int8",
             ColumnType::Blob => "bytea",
-            ColumnType::Real => "float8",
+            ColumnType::Real | ColumnType::Float4 => "float8",
             ColumnType::Boolean => "bool",
-            ColumnType::Text(_) | ColumnType::Numeric(_) | ColumnType::Json => "text",
+            ColumnType::Text(_)
+            | ColumnType::Numeric(_)
+            | ColumnType::Json
+            | ColumnType::Form(_) => "text",
         }
     }
 
@@ -181,6 +199,8 @@ impl ColumnType {
         match self {
             ColumnType::Numeric(_) => "::numeric",
             ColumnType::Json => "::json",
+            ColumnType::Float4 => "::float4",
+            ColumnType::Form(form) => form.cast(),
             _ => "",
         }
     }
@@ -188,24 +208,27 @@ impl ColumnType {
     /// How the column is read in the type in which its values travel.
     pub fn read_cast(self) -> &'static str {
         match self {
-            ColumnType::Numeric(_) | ColumnType::Json => "::text",
+            ColumnType::Numeric(_) | ColumnType::Json | ColumnType::Form(_) => "::text",
+            ColumnType::Float4 => "::float8",
             ColumnType::Int4 | ColumnType::Int2 => "::int8",
             _ => "",
         }
     }
 
-    /// Both sides of a comparison of the column with a parameter. 1.0 and 1.00 are one number; JSON is
-    /// compared as it was written.
+    /// Both sides of a comparison of the column with a parameter. 1.0 and 1.00 are one number; in JSON
+    /// they are two texts, and it is compared as text.
     pub fn sides(self, column: &str, parameter: usize) -> (String, String) {
         match self {
-            ColumnType::Json => (format!("{column}::text"), format!("${parameter}::text")),
+            ColumnType::Json | ColumnType::Form(Form::Jsonb) => {
+                (format!("{column}::text"), format!("${parameter}::text"))
+            }
             _ => (column.to_owned(), format!("${parameter}::{}{}", self.wire(), self.wire_cast())),
         }
     }
 
-    /// Whether PostgreSQL can tell two of its values apart in an index.
+    /// Whether PostgreSQL tells two of its values apart in an index, as SQLite does.
     pub fn has_order(self) -> bool {
-        self != ColumnType::Json
+        !matches!(self, ColumnType::Json | ColumnType::Form(Form::Jsonb))
     }
 
     /// Why the column cannot give back this value exactly; none if it can.
@@ -220,17 +243,38 @@ impl ColumnType {
             | (ColumnType::Boolean, ValueRef::Integer(0 | 1)) => None,
             (ColumnType::Text(limit), ValueRef::Text(text)) => refuses_text(text, limit),
             (ColumnType::Json, ValueRef::Text(text)) => refuses_json(text),
+            (ColumnType::Form(form), ValueRef::Text(text)) => {
+                (!form.holds(text)).then(|| form.holds_only())
+            }
+            (ColumnType::Float4, ValueRef::Real(real)) => {
+                (f64::from(real as f32) != real).then_some("holds reals of 32 bits only")
+            }
             (ColumnType::Numeric(size), ValueRef::Integer(_) | ValueRef::Real(_)) => {
                 refuses_number(value, size)
             }
             (ColumnType::Integer, _) => Some("holds integers only"),
             (ColumnType::Int4, _) => Some("holds integers of 32 bits only"),
             (ColumnType::Int2, _) => Some("holds integers of 16 bits only"),
-            (ColumnType::Text(_) | ColumnType::Json, _) => Some("holds text only"),
+            (ColumnType::Text(_) | ColumnType::Json | ColumnType::Form(_), _) => {
+                Some("holds text only")
+            }
             (ColumnType::Blob, _) => Some("holds blobs only"),
-            (ColumnType::Real, _) => Some("holds reals only"),
+            (ColumnType::Real | ColumnType::Float4, _) => Some("holds reals only"),
             (ColumnType::Boolean, _) => Some("holds 0 and 1 only"),
             (ColumnType::Numeric(_), _) => Some("holds numbers only"),
+        }
+    }
+
+    /// What to do about a value that it refuses.
+    fn hint(self, value: ValueRef<'_>) -> Cow<'static, str> {
+        match (self, value) {
+            (ColumnType::Form(form), _) => form.example().into(),
+            (ColumnType::Float4, ValueRef::Real(real)) => {
+                format!("the nearest that it holds is {:?}", f64::from(real as f32)).into()
+            }
+            _ => "the backing database must give back exactly what it was given: \
+                  change the value, or the declared type of the column"
+                .into(),
         }
     }
 }
@@ -369,10 +413,8 @@ impl TableTypes {
         for (column, value) in self.columns.iter().zip(values) {
             if let Some(why) = column.kind.refuses(*value) {
                 let message = format!("column {:?} of table {:?} {why}", column.name, self.table);
-                return Err(Error::invalid("VALUE_UNSUPPORTED", message).hint(
-                    "the backing database must give back exactly what it was given: \
-                     change the value, or the declared type of the column",
-                ));
+                let hint = column.kind.hint(*value);
+                return Err(Error::invalid("VALUE_UNSUPPORTED", message).hint(hint));
             }
         }
         let too_long =
