@@ -3,53 +3,23 @@
 
 #[path = "support/cutter.rs"]
 mod cutter;
+#[path = "support/on_postgres.rs"]
+mod on_postgres;
 #[path = "support/postgres.rs"]
 mod postgres;
 mod support;
 
-use std::net::ToSocketAddrs;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cutter::Cutter;
+use on_postgres::{name_in, reader_options, writer_options};
 use postgres::Server;
 use support::{assert_equal, count, eventually, number, ok, rows, run, select};
 use syncline::acknowledge::Level;
 use syncline::change::Value;
-use syncline::engine::{
-    BackingPlace, Database, DatabaseOptions, Keep, Role, State, VerifyMode, WorkingCopy,
-};
-use syncline::store::postgres::PostgresPlace;
+use syncline::engine::{Database, DatabaseOptions, Keep, State, VerifyMode, WorkingCopy};
 
 const BOTH: [WorkingCopy; 2] = [WorkingCopy::Memory, WorkingCopy::Disk];
-
-fn place(url: &str) -> BackingPlace {
-    BackingPlace::Server(Arc::new(PostgresPlace::read(url).unwrap()))
-}
-
-fn writer_options(url: &str, dir: &Path, name: &str) -> DatabaseOptions {
-    DatabaseOptions {
-        node: name.into(),
-        data_dir: dir.join(name),
-        backing: place(url),
-        working_copy: WorkingCopy::Memory,
-        ..DatabaseOptions::writer("")
-    }
-}
-
-fn reader_options(url: &str, dir: &Path, name: &str) -> DatabaseOptions {
-    DatabaseOptions {
-        role: Role::Reader,
-        check_every: Duration::from_millis(100),
-        ..writer_options(url, dir, name)
-    }
-}
-
-/// The database's name in a URL.
-fn name_in(url: &str) -> &str {
-    url.rsplit('/').next().unwrap()
-}
 
 const SCHEMA: [&str; 2] = [
     "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE, price DECIMAL(10,2), there BOOLEAN, raw BLOB)",
@@ -225,9 +195,8 @@ impl Thin {
 
     fn with(server: &'static Server, acknowledge: Level) -> Thin {
         let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
-        let host = url.split(['@', '/']).nth(3).unwrap();
-        let cutter = Cutter::start(host.to_socket_addrs().unwrap().next().unwrap());
-        let through = url.replace(host, &cutter.address.to_string());
+        let cutter = Cutter::start(server.address());
+        let through = url.replace(&server.address().to_string(), &cutter.address.to_string());
         // Renewing the lease is a conversation, too: it would take the cut that is meant for a write.
         let lease = Duration::from_secs(60);
         let flush_every = Duration::from_millis(5);

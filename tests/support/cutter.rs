@@ -1,13 +1,16 @@
-//! A proxy that cuts a PostgreSQL connection at a message of one's choice.
+//! A proxy that cuts a PostgreSQL connection at a message of one's choice, or holds it there.
 //!
 //! It counts the protocol's messages in both directions together, so that every moment of a conversation has
 //! a number: the messages up to it arrive, the next one does not, and both ends lose the connection.
 
+#![allow(dead_code, reason = "each test that includes this module uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// A running proxy. Its threads end with the test's process.
 pub struct Cutter {
@@ -17,13 +20,18 @@ pub struct Cutter {
 }
 
 struct State {
-    server: SocketAddr,
+    /// Whom new connections reach.
+    server: Mutex<SocketAddr>,
     /// Messages that still pass; below zero: as many as come.
     left: AtomicI64,
     /// Connections that were cut.
     cuts: AtomicU64,
     /// Nobody gets through any more.
     closed: AtomicBool,
+    /// What is not let pass waits, and the connection stays.
+    holds: AtomicBool,
+    /// Some message waits.
+    held: AtomicBool,
 }
 
 impl Cutter {
@@ -32,10 +40,12 @@ impl Cutter {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            server,
+            server: Mutex::new(server),
             left: AtomicI64::new(-1),
             cuts: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
+            held: AtomicBool::new(false),
         });
         let serving = state.clone();
         thread::spawn(move || {
@@ -55,8 +65,26 @@ impl Cutter {
         self.state.left.store(messages as i64, Ordering::SeqCst);
     }
 
+    /// Lets so many messages pass, and holds all that come after them, of all connections.
+    pub fn hold_after(&self, messages: u64) {
+        self.state.holds.store(true, Ordering::SeqCst);
+        self.cut_after(messages);
+    }
+
+    /// Whether a message is being held.
+    pub fn is_holding(&self) -> bool {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
+    /// New connections reach another server; the old ones end with theirs.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.state.server.lock().unwrap() = server;
+    }
+
     /// Lets everything pass.
     pub fn let_pass(&self) {
+        self.state.holds.store(false, Ordering::SeqCst);
+        self.state.held.store(false, Ordering::SeqCst);
         self.state.left.store(-1, Ordering::SeqCst);
     }
 
@@ -72,18 +100,30 @@ impl Cutter {
 }
 
 impl State {
-    /// Whether one more message may pass.
+    /// Whether one more message may pass; waits while messages are held.
     fn passes(&self) -> bool {
-        let left = self
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| (left >= 0).then(|| left - 1));
-        // The one that found nothing left is the cut; it has set the count to "as many as come".
-        left != Ok(0)
+        loop {
+            let holds = self.holds.load(Ordering::SeqCst);
+            let one_less = |left| match left {
+                0 if holds => None,
+                0.. => Some(left - 1),
+                _ => None,
+            };
+            match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+                // It has set the count to "as many as come".
+                Ok(0) => return false,
+                Err(0) => {
+                    self.held.store(true, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(1));
+                }
+                _ => return true,
+            }
+        }
     }
 }
 
 fn join(client: &TcpStream, state: &Arc<State>) {
-    let Ok(server) = TcpStream::connect(state.server) else { return };
+    let Ok(server) = TcpStream::connect(*state.server.lock().unwrap()) else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ends = || (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (from_client, to_server) = ends();

@@ -29,7 +29,7 @@ pub(crate) fn adopt(place: &PostgresPlace, plan: &Adoption) -> Result<Position> 
     }
     let catalogue = Catalogue::of(plan.tables.iter().map(|table| &table.object))?;
     let mut session = Session::open(place, Purpose::Write)?;
-    session.batch("BEGIN")?;
+    session.begin("")?;
     let done = adopt_inside(&mut session, place, plan, &catalogue)
         .and_then(|position| session.commit().map(|()| position));
     done.inspect_err(|_| session.rollback())

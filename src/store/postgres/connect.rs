@@ -10,6 +10,11 @@
 //! thread that no caller can block. A session that failed to answer in time is never asked again: nobody
 //! knows what its next answer would be the answer to. The store opens another.
 //!
+//! Between us and the server there may be a pooler that gives each transaction the session that is free just
+//! then. Nothing set on a session would hold, and a prepared statement could be another process's of the same
+//! name. So a session carries a mark, each transaction begins with a look at it, and statements are prepared
+//! only inside of transactions.
+//!
 //! Left out: a pool. A store has one session, and opens another for what reads for long.
 
 use std::collections::HashMap;
@@ -97,6 +102,8 @@ pub(crate) struct Session {
     prepared: HashMap<String, Statement>,
     lost: bool,
     version: u32,
+    /// A setting that no other session has.
+    mark: String,
 }
 
 impl Drop for Session {
@@ -133,7 +140,8 @@ impl Session {
         });
         let (client, limit) = (Arc::new(client), place.limit);
         let (prepared, lost, version) = (HashMap::new(), false, 0);
-        let mut session = Session { client, driver, limit, prepared, lost, version };
+        let mark = format!("syncline.session_{:016x}", getrandom::u64().map_err(unavailable)?);
+        let mut session = Session { client, driver, limit, prepared, lost, version, mark };
         session.set_up(purpose)?;
         Ok(session)
     }
@@ -148,14 +156,17 @@ impl Session {
             "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
              SET lock_timeout = {}; SET client_min_messages = warning; \
              SET default_transaction_isolation = 'read committed'; SET row_security = off; \
-             SET datestyle = 'ISO'; SET timezone = 'UTC'",
-            (ms / 2).max(1)
+             SET datestyle = 'ISO'; SET timezone = 'UTC'; SET {} = ''",
+            (ms / 2).max(1),
+            self.mark
         ))?;
-        let row = self.batch_row(
+        let row = self.batch_row(&format!(
             "SELECT current_setting('server_version_num'), current_setting('fsync'), \
              current_setting('synchronous_commit'), current_setting('server_encoding'), \
-             coalesce(current_schema(), ''), current_setting('transaction_read_only')",
-        )?;
+             coalesce(current_schema(), ''), current_setting('transaction_read_only'), \
+             current_setting('{}')",
+            self.mark
+        ))?;
         let fact = |i: usize| row.get(i).map_or("", String::as_str);
         let version: u32 = fact(0).parse().unwrap_or(0);
         check_facts(version, fact(1), fact(2), fact(3), fact(4))?;
@@ -217,7 +228,18 @@ impl Session {
         Ok((0..row.len()).map(|i| row.get(i).unwrap_or("").to_owned()).collect())
     }
 
-    /// A prepared statement, kept by its text.
+    /// What begins a transaction: it fails in a session that is not this one.
+    pub fn begin_sql(&self, how: &str) -> String {
+        format!("BEGIN {how}; SELECT current_setting('{}')", self.mark)
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&mut self, how: &str) -> Result<()> {
+        let sql = self.begin_sql(how);
+        self.batch(&sql).inspect_err(|_| self.rollback())
+    }
+
+    /// A prepared statement, kept by its text; in a transaction.
     pub fn prepare(&mut self, sql: &str) -> Result<Statement> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
@@ -235,17 +257,22 @@ impl Session {
 
     /// Runs one statement and gives its rows.
     pub fn query(&mut self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>> {
-        let statement = self.prepare(sql)?;
         let client = self.client.clone();
-        let parameters: Vec<_> = parameters.iter().map(|p| p as _).collect();
-        self.wait(client.query(&statement, &parameters))
+        let parameters: Vec<_> = parameters.iter().map(|p| (p as _, p.own_type())).collect();
+        self.wait(client.query_typed(sql, &parameters))
     }
 
-    /// Runs one statement and gives how many rows it changed.
+    /// Runs one statement in a transaction and gives how many rows it changed.
     pub fn execute(&mut self, sql: &str, parameters: Vec<Parameter>) -> Result<u64> {
         let statement = self.prepare(sql)?;
         let sent = self.send(&statement, parameters);
         self.wait(sent)
+    }
+
+    /// Sends off what begins a transaction.
+    pub fn send_begin(&self) -> impl Future<Output = Answer<u64>> + Send + use<> {
+        let (client, sql) = (self.client.clone(), self.begin_sql(""));
+        async move { client.batch_execute(&sql).await.map(|()| 0) }
     }
 
     /// Sends a statement off; its answer is to be waited for, in the order of sending.

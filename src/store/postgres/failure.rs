@@ -38,6 +38,7 @@ pub(crate) fn error(cause: tokio_postgres::Error) -> Error {
         (code, _) if *code == SqlState::DISK_FULL => Error::unavailable("DISK_FULL", message)
             .hint("free space on the server's disk; writing resumes by itself"),
         (code, _) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => read_only(),
+        (code, _) if is_another_sessions(code, db.message()) => pooled(),
         (code, _) if *code == SqlState::LOCK_NOT_AVAILABLE => Error::retry(
             "BACKING_LOCKED",
             format!("another session holds what is needed: {message}"),
@@ -57,6 +58,22 @@ pub(crate) fn error(cause: tokio_postgres::Error) -> Error {
 pub(crate) fn read_only() -> Error {
     Error::unavailable("BACKING_READ_ONLY", "PostgreSQL takes no writes: it is a standby, or read only")
         .hint("name the primary in the URL; several hosts may be given with target_session_attrs=read-write")
+}
+
+/// The error of a connection whose transactions come to other sessions of the server each time.
+fn pooled() -> Error {
+    Error::unavailable(
+        "BACKING_POOLED",
+        "a connection pooler gives each transaction another session of PostgreSQL",
+    )
+    .hint("connect to PostgreSQL itself, or have the pooler keep a session for each connection (PgBouncer: pool_mode = session)")
+}
+
+/// Whether a session was asked for what we gave another one: its mark, or a prepared statement.
+fn is_another_sessions(code: &SqlState, message: &str) -> bool {
+    let prepared = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    prepared.contains(code)
+        || (*code == SqlState::UNDEFINED_OBJECT && message.contains("syncline.session_"))
 }
 
 /// The error of a server that does not let us in, or does not do as it must.

@@ -111,7 +111,7 @@ impl PostgresStore {
     /// Reads position, lineage, schema and digests, as they are now.
     pub(crate) fn load(&mut self) -> Result<()> {
         self.inside(|store| {
-            store.session()?.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+            store.session()?.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
             store.load_inside()?;
             store.session()?.batch("COMMIT")
         })
@@ -198,7 +198,7 @@ impl PostgresStore {
     fn begin(&mut self, work: &mut Work, at: Option<Timestamp>) -> Result<()> {
         let (sql, parameters) = state::compare_and_set((self.position, self.tag), work.becomes, at);
         let session = self.session()?;
-        work.pipeline.send(session, "BEGIN", Vec::new(), Expect::Done)?;
+        work.pipeline.begin(session);
         work.pipeline.send(session, sql, parameters, Expect::Fence)
     }
 
@@ -223,7 +223,7 @@ impl PostgresStore {
     /// Runs `work` in a transaction that asks for no fence: what it does concerns nobody's rows.
     fn at_once(&mut self, work: impl FnOnce(&mut Session) -> Result<()>) -> Result<()> {
         let session = self.session()?;
-        session.batch("BEGIN")?;
+        session.begin("")?;
         let done = work(session).and_then(|()| session.commit());
         done.inspect_err(|_| session.rollback())
     }

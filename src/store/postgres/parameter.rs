@@ -31,6 +31,18 @@ impl fmt::Debug for Sent {
     }
 }
 
+impl Parameter {
+    /// The type that a value of ours has by itself.
+    pub fn own_type(&self) -> Type {
+        match self {
+            Parameter::One(Sent(Value::Integer(_))) => Type::INT8,
+            Parameter::One(Sent(Value::Real(_))) => Type::FLOAT8,
+            Parameter::One(Sent(Value::Blob(_))) => Type::BYTEA,
+            Parameter::One(Sent(Value::Null | Value::Text(_))) | Parameter::Many(_) => Type::TEXT,
+        }
+    }
+}
+
 impl From<ValueRef<'_>> for Parameter {
     fn from(value: ValueRef<'_>) -> Self {
         Parameter::One(Sent(value.to_owned()))

@@ -82,7 +82,17 @@ impl Pipeline {
             self.finish(session)?;
         }
         let statement = session.prepare(sql).map_err(|error| expect.failed(error))?;
-        let mut awaited: Awaited = Box::pin(session.send(&statement, parameters));
+        self.sent(expect, session.send(&statement, parameters));
+        Ok(())
+    }
+
+    /// Sends off what begins a transaction.
+    pub fn begin(&mut self, session: &Session) {
+        self.sent(Expect::Done, session.send_begin());
+    }
+
+    fn sent(&mut self, expect: Expect, answer: impl Future<Output = Answer<u64>> + Send + 'static) {
+        let mut awaited: Awaited = Box::pin(answer);
         // The first look sends it.
         let pending = match awaited.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Pending::Answered(answer),
@@ -90,7 +100,6 @@ impl Pipeline {
             Poll::Pending => Pending::Awaited(Box::pin(beside(awaited))),
         };
         self.pending.push((expect, pending));
-        Ok(())
     }
 
     /// … that must not fail, and may change any number of rows.

@@ -79,7 +79,7 @@ fn not_adopted(place: &PostgresPlace) -> Error {
 /// Removes every trace, in one transaction.
 pub(crate) fn release(place: &PostgresPlace, now: Timestamp) -> Result<Traces> {
     let mut session = Session::open(place, Purpose::Write)?;
-    session.batch("BEGIN")?;
+    session.begin("")?;
     let done = release_inside(&mut session, place, now)
         .and_then(|traces| session.commit().map(|()| traces));
     done.inspect_err(|_| session.rollback())

@@ -130,7 +130,7 @@ pub(crate) fn in_snapshot<T>(
     work: impl FnOnce(&mut Session) -> Result<T>,
 ) -> Result<T> {
     let mut session = Session::open(place, Purpose::Read)?;
-    session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    session.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
     let done = work(&mut session)?;
     session.batch("COMMIT")?;
     Ok(done)

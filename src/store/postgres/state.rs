@@ -73,7 +73,7 @@ pub(crate) fn create(session: &mut Session) -> Result<()> {
     if exists(session)? {
         return Ok(());
     }
-    session.batch("BEGIN")?;
+    session.begin("")?;
     let made = make(session).and_then(|()| session.batch("COMMIT"));
     made.inspect_err(|_| session.rollback())
 }

@@ -101,13 +101,15 @@ impl Store for PostgresStore {
     }
 
     /// Waits for whoever holds the position row: a transaction of an old connection, whose outcome is then
-    /// known.
+    /// known. One that does not end is ended.
     fn take_epoch_above(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<Position> {
-        self.inside(|store| {
-            store.session()?.batch("BEGIN")?;
-            store.take_epoch_inside(floor, tag, holder)?;
-            store.session()?.commit()
-        })?;
+        match self.take_epoch_once(floor, tag, holder) {
+            Err(error) if error.code() == "BACKING_LOCKED" => {
+                self.session()?.query(END_OLD_SESSIONS, &[])?;
+                self.take_epoch_once(floor, tag, holder)?;
+            }
+            taken => taken?,
+        }
         self.load()?;
         Ok(self.position)
     }
@@ -182,6 +184,17 @@ impl ServerPlace for PostgresPlace {
     }
 }
 
+/// Ends our own kind's sessions that have written the position row and not committed.
+///
+/// A process that was stopped between two messages of one statement leaves a session that no time limit
+/// before PostgreSQL 17 ends: the server waits for the rest of what it takes for a command on its way.
+const END_OLD_SESSIONS: &str = "SELECT pg_terminate_backend(activity.pid) \
+    FROM pg_locks AS lock JOIN pg_stat_activity AS activity USING (pid) \
+    WHERE lock.relation = '_syncline_position'::regclass AND lock.mode = 'RowExclusiveLock' \
+    AND lock.granted AND activity.datname = current_database() AND activity.usename = current_user \
+    AND activity.application_name = current_setting('application_name') \
+    AND activity.pid <> pg_backend_pid()";
+
 impl News for Listener {
     fn wait(&mut self, limit: Duration) -> Result<bool> {
         Listener::wait(self, limit)
@@ -194,6 +207,14 @@ impl PostgresStore {
         let (stays, lineage) = ((self.position, self.tag), self.lineage.clone());
         self.in_transaction(stays, None, lineage, |store, work| store.requests(work, requests))
             .map(|_| ())
+    }
+
+    fn take_epoch_once(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {
+        self.inside(|store| {
+            store.session()?.begin("")?;
+            store.take_epoch_inside(floor, tag, holder)?;
+            store.session()?.commit()
+        })
     }
 
     fn take_epoch_inside(&mut self, floor: Epoch, tag: Tag, holder: &Holder) -> Result<()> {
