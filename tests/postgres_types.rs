@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::Server;
-use support::{assert_equal, ok, program, rows, run, select, try_run};
+use support::{assert_equal, ok, program, run, select, try_run};
 use syncline::change::Value;
 use syncline::engine::{
     BackingPlace, Database, DatabaseOptions, Keep, RequestOptions, Role, VerifyMode, WorkingCopy,
@@ -200,7 +200,7 @@ fn another_way_to_say_the_same_is_refused_by_its_own_statement() {
     a.close();
 }
 
-/// The declared type says all: steps, a copy in a database that was restored empty, and tables of one's own.
+/// What is added to an adopted table, and tables of one's own.
 #[test]
 fn columns_of_these_types_come_and_move_with_the_schema() {
     let Some(server) = Server::get() else { return };
@@ -230,21 +230,51 @@ fn columns_of_these_types_come_and_move_with_the_schema() {
     assert!(a.verify(VerifyMode::Report).unwrap().equal);
     let types_of = |table: &str| types(server, &url, table);
     assert_eq!(types_of("own"), "uuid, timestamp without time zone, real, text\n");
+    a.close();
+}
 
-    let orders = "SELECT * FROM orders ORDER BY id";
+/// The declared type says all, also where a table is made anew; one that was adopted never is.
+#[test]
+fn a_full_copy_makes_the_types_again_and_no_adopted_table() {
+    let Some(server) = Server::get() else { return };
+    let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+    let a = open(&url, dir.path(), "a", Role::Writer);
+    ok(
+        &mut a.session(),
+        &[
+            "CREATE TABLE own (id TEXT UUID PRIMARY KEY NOT NULL, at TEXT TIMESTAMPTZ(3), facts TEXT JSONB)",
+            "INSERT INTO own VALUES ('0e37df36-f698-41e6-8dd4-cb9ced3df976', 'infinity', '{\"a\": 1.0}')",
+        ],
+    );
     let dump = server.dump(name_in(&url));
-    ok(&mut a.session(), &["UPDATE orders SET at = '2031-01-01 00:00:00.5+00' WHERE sku = 'a'"]);
-    let held = rows(&mut a.session(), orders);
+    ok(&mut a.session(), &["UPDATE own SET at = '2031-01-01 00:00:00.5+00'"]);
     server.restore(name_in(&url), &dump);
-    assert_eq!(run(&mut a.session(), &["DELETE FROM orders"]), ["RESTORED"]);
+    assert_eq!(run(&mut a.session(), &["DELETE FROM own"]), ["RESTORED"]);
     a.resolve(Keep::Node).unwrap();
     assert!(a.verify(VerifyMode::Report).unwrap().equal);
+    assert_eq!(types(server, &url, "own"), "uuid, timestamp(3) with time zone, jsonb\n");
     let b = open(&url, dir.path(), "b", Role::Reader);
     assert_equal(&a, &b);
-    assert_eq!(rows(&mut b.session(), orders), held);
-    let replaced = "uuid, date, timestamp with time zone, timestamp(3) without time zone, real, jsonb, \
-                    character varying(8), timestamp(3) with time zone\n";
-    assert_eq!(types_of("orders"), replaced, "a domain becomes what it is made of");
+    assert_eq!(texts(&b, "SELECT at || facts FROM own"), ["2031-01-01 00:00:00.5+00{\"a\": 1.0}"]);
     a.close();
     b.close();
+
+    let dir = tempfile::tempdir().unwrap();
+    let (url, a) = adopted(server, dir.path());
+    let dump = server.dump(name_in(&url));
+    server.sql(name_in(&url), "UPDATE orders SET day = NULL WHERE sku = 'a'");
+    assert_eq!(a.verify(VerifyMode::Repair).unwrap_err().code(), "TABLE_ADOPTED");
+    server.sql(name_in(&url), "UPDATE orders SET day = '2024-02-29' WHERE sku = 'a'");
+    assert!(a.verify(VerifyMode::Report).unwrap().equal);
+    ok(&mut a.session(), &["UPDATE orders SET day = NULL WHERE sku = 'a'"]);
+    server.restore(name_in(&url), &dump);
+    assert_eq!(run(&mut a.session(), &["DELETE FROM orders"]), ["RESTORED"]);
+    assert_eq!(a.resolve(Keep::Node).unwrap_err().code(), "TABLE_ADOPTED");
+    a.resolve(Keep::Backing).unwrap();
+    assert!(a.verify(VerifyMode::Report).unwrap().equal);
+    assert!(a.status().held > 0, "what the node had is held");
+    let default =
+        "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'orders'::regclass";
+    assert_eq!(server.sql(name_in(&url), default), "now()\n");
+    a.close();
 }

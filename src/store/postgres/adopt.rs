@@ -63,6 +63,27 @@ fn adopt_inside(
     Ok(position)
 }
 
+/// A table of ours whose primary key somebody else has named.
+const ADOPTED: &str = "SELECT c.relname::text FROM pg_index i \
+    JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class k ON k.oid = i.indexrelid \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema() \
+    AND i.indisprimary AND k.relname !~ '^_syncline_' AND c.relname IN \
+    (SELECT name FROM _syncline_schema WHERE kind = 'table') ORDER BY 1 LIMIT 1";
+
+/// Fails if an adopted table would be dropped and made anew: what hangs on it is not Syncline's to lose.
+pub(crate) fn refuse_to_remake(session: &mut Session) -> Result<()> {
+    let adopted = session.query(ADOPTED, &[])?;
+    let Some(table) = adopted.first().map(|row| row.get::<_, String>(0)) else { return Ok(()) };
+    let message = format!(
+        "the table {table:?} was adopted: to write everything over it would make it anew, without its \
+         defaults, CHECKs, foreign keys and triggers"
+    );
+    Err(Error::invalid("TABLE_ADOPTED", message).hint(
+        "change the rows back in PostgreSQL, or take them as they are (`verify --adopt`); after a restore, \
+         `resolve --keep backing`, then `held replay`",
+    ))
+}
+
 /// Adds up the tables, as long as they are what was planned.
 fn count_all(session: &mut Session, all: &[Table]) -> Result<DatabaseDigest> {
     let reported = tables::reported(session)?;

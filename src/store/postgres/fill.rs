@@ -3,12 +3,14 @@
 //! Rows are added up as they come. If the sum is not what the source claims, the *source* is damaged, and
 //! everything stays as it was. Its log comes along, so that whoever follows this copy goes on by commits.
 //!
+//! Adopted tables are never replaced: what hangs on them, defaults and foreign keys, is not in any copy.
+//!
 //! Left out: what is held here, which stays, and answers to clients' requests, which belong to the commits
 //! that are gone.
 
 use super::apply::{Work, write_setting};
 use super::parameter::int;
-use super::{PostgresStore, log, state};
+use super::{PostgresStore, adopt, log, state};
 use crate::change::{Commit, DeclaredTable, Position, SchemaStep, ValueRef, Version};
 use crate::error::Result;
 use crate::store::history::source_damaged;
@@ -36,6 +38,7 @@ impl PostgresStore {
 
     fn replace_inside(&mut self, work: &mut Work, source: &mut dyn Source) -> Result<()> {
         work.pipeline.finish(self.session()?)?;
+        adopt::refuse_to_remake(self.session()?)?;
         self.session()?.take_your_time()?;
         self.clear(work)?;
         let standing = source.snapshot(&mut |item| self.take_item(work, item))?;
