@@ -56,8 +56,9 @@ INSERT INTO orders VALUES
     ('00000000-0000-0000-0000-000000000000', '0001-01-01', '9999-12-31 23:59:59.999999+00', NULL, NULL,
      3.4e38, '17', 'c'),
     ('00000000-0000-0000-0000-000000000001', NULL, '2024-05-31 12:30:00+00', NULL, NULL, NULL, NULL, 'c');
-CREATE TABLE by_time (at timestamptz, day date, PRIMARY KEY (at, day));
-INSERT INTO by_time VALUES ('2024-05-31 12:30:00.5+00', '2024-05-31'), ('infinity', '9999-12-31');
+CREATE TABLE by_time (at timestamptz, day date, zone char(4) UNIQUE, PRIMARY KEY (at, day));
+INSERT INTO by_time VALUES ('2024-05-31 12:30:00.5+00', '2024-05-31', 'CEST'),
+    ('infinity', '9999-12-31', 'é');
 "#;
 
 /// What every node holds of it.
@@ -120,6 +121,7 @@ fn what_was_there_and_what_is_written_comes_back_to_the_letter() {
     let weights = "SELECT weight FROM orders WHERE weight > 0 ORDER BY weight";
     let reals = [f64::from(0.1f32), f64::from(3.4e38f32)].map(Value::Real);
     assert_eq!(select(&mut a.session(), weights), reals);
+    assert_eq!(texts(&a, "SELECT zone FROM by_time ORDER BY at"), ["CEST", "é   "]);
     ok(
         &mut a.session(),
         &[
@@ -130,6 +132,7 @@ fn what_was_there_and_what_is_written_comes_back_to_the_letter() {
             "UPDATE orders SET id = '0e37df36-f698-41e6-8dd4-cb9ced3df978', day = '1582-10-10' WHERE sku = 'b'",
             "DELETE FROM orders WHERE id = '00000000-0000-0000-0000-000000000001'",
             "UPDATE by_time SET day = '2024-06-01' WHERE at < '2024-06'",
+            "UPDATE by_time SET zone = 'UTC ' WHERE zone = 'CEST'",
             "DELETE FROM by_time WHERE at = 'infinity'",
         ],
     );
@@ -194,6 +197,8 @@ fn another_way_to_say_the_same_is_refused_by_its_own_statement() {
     );
     assert_eq!(refused(&a, "UPDATE orders SET sku = 'too long a code'").0, "VALUE_UNSUPPORTED");
     assert_eq!(refused(&a, "UPDATE orders SET sku = '' WHERE sku = 'a'").0, "BACKING_DIFFERS");
+    let (code, said) = refused(&a, "UPDATE by_time SET zone = 'UTC' WHERE zone = 'CEST'");
+    assert!(code == "VALUE_UNSUPPORTED" && said.contains("blanks"), "{code} {said}");
     assert_eq!(a.position(), before);
     ok(&mut a.session(), &["UPDATE orders SET day = '2024-03-01' WHERE sku = 'a'"]);
     assert!(a.verify(VerifyMode::Report).unwrap().equal);

@@ -11,6 +11,7 @@
 //! | TEXT TIMESTAMP, with `(p)` | `timestamp` | `2024-05-31 12:30:00.25`, `infinity`, `-infinity` |
 //! | TEXT TIMESTAMPTZ, with `(p)` | `timestamptz` | the same in UTC, with `+00` at the end |
 //! | TEXT JSONB | `jsonb` | what `jsonb::text` gives, see the module `jsonb` |
+//! | TEXT CHAR(n) | `char(n)` | n characters, blanks at the end among them |
 //!
 //! The two words of a declared type are what SQLite keeps and what PostgreSQL does. No ORM declares so by
 //! itself: one that declares DATE writes dates in a form of its own, and has them kept as text.
@@ -26,12 +27,15 @@ use std::borrow::Cow;
 use super::jsonb;
 
 /// How many digits of a second are kept; all six, if it is not said.
-type Precision = Option<u8>;
+type Precision = Option<u32>;
 
 /// The most digits of a second that there can be.
-const MOST_DIGITS: u8 = 6;
+const MOST_DIGITS: u32 = 6;
 
-const WORDS: [&str; 6] = ["UUID", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "JSONB"];
+/// PostgreSQL's own limit of `char(n)`.
+const LONGEST_CHAR: u32 = 10_485_760;
+
+const WORDS: [&str; 7] = ["UUID", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "JSONB", "CHAR"];
 
 /// A type whose values are text, each in one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(crate) enum Form {
     Timestamptz(Precision),
     /// `jsonb`.
     Jsonb,
+    /// `character(n)`.
+    Char(u32),
 }
 
 impl Form {
@@ -62,17 +68,20 @@ impl Form {
 
     /// The form of that word, with what stands in parentheses behind it.
     pub fn of(word: &str, arguments: Option<&str>) -> Option<Form> {
-        let precision = match arguments {
+        let number: Option<u32> = match arguments {
             None => None,
-            Some(digits) => Some(digits.trim().parse().ok().filter(|p| *p <= MOST_DIGITS)?),
+            Some(digits) => Some(digits.trim().parse().ok()?),
         };
-        match (word, precision) {
-            ("UUID", None) => Some(Form::Uuid),
-            ("DATE", None) => Some(Form::Date),
-            ("JSONB", None) => Some(Form::Jsonb),
-            ("TIME", precision) => Some(Form::Time(precision)),
-            ("TIMESTAMP", precision) => Some(Form::Timestamp(precision)),
-            ("TIMESTAMPTZ", precision) => Some(Form::Timestamptz(precision)),
+        let precision = number.filter(|n| *n <= MOST_DIGITS);
+        let fits = precision == number;
+        match word {
+            "UUID" if number.is_none() => Some(Form::Uuid),
+            "DATE" if number.is_none() => Some(Form::Date),
+            "JSONB" if number.is_none() => Some(Form::Jsonb),
+            "TIME" if fits => Some(Form::Time(precision)),
+            "TIMESTAMP" if fits => Some(Form::Timestamp(precision)),
+            "TIMESTAMPTZ" if fits => Some(Form::Timestamptz(precision)),
+            "CHAR" => number.filter(|n| (1..=LONGEST_CHAR).contains(n)).map(Form::Char),
             _ => None,
         }
     }
@@ -81,6 +90,7 @@ impl Form {
     pub fn sql(self) -> Cow<'static, str> {
         let (precision, zone) = match self {
             Form::Uuid | Form::Date | Form::Jsonb => return self.name().into(),
+            Form::Char(n) => return format!("character({n})").into(),
             Form::Time(p) | Form::Timestamp(p) => (p, "without"),
             Form::Timestamptz(p) => (p, "with"),
         };
@@ -91,16 +101,12 @@ impl Form {
 
     /// How to declare a column that PostgreSQL reports so.
     pub fn declaration(reported: &str) -> Option<String> {
-        let precisions = (0..=MOST_DIGITS).map(|p| Some(p.to_string()));
-        let mut arguments = std::iter::once(None).chain(precisions);
-        arguments.find_map(|arguments: Option<String>| {
-            let is_it = |word: &&&str| {
-                Form::of(word, arguments.as_deref()).is_some_and(|form| form.sql() == reported)
-            };
-            let word = WORDS.iter().find(is_it)?;
-            let arguments = arguments.as_ref().map_or(String::new(), |p| format!("({p})"));
-            Some(format!("TEXT {word}{arguments}"))
-        })
+        let arguments = reported.split_once('(').and_then(|(_, rest)| rest.split(')').next());
+        let is_it =
+            |word: &&&str| Form::of(word, arguments).is_some_and(|form| form.sql() == reported);
+        let word = WORDS.iter().find(is_it)?;
+        let arguments = arguments.map_or(String::new(), |arguments| format!("({arguments})"));
+        Some(format!("TEXT {word}{arguments}"))
     }
 
     /// The type's short name.
@@ -117,7 +123,13 @@ impl Form {
             Form::Timestamp(_) => "::timestamp",
             Form::Timestamptz(_) => "::timestamptz",
             Form::Jsonb => "::jsonb",
+            Form::Char(_) => "::bpchar",
         }
+    }
+
+    /// What makes text of its value. As text `char(n)` would lose its blanks; it travels just like text.
+    pub fn read_cast(self) -> &'static str {
+        if matches!(self, Form::Char(_)) { "" } else { "::text" }
     }
 
     /// Whether PostgreSQL gives this text back as it is.
@@ -131,6 +143,7 @@ impl Form {
                 is_endless(text) || text.strip_suffix("+00").is_some_and(|text| is_moment(text, p))
             }
             Form::Jsonb => jsonb::is_canonical(text),
+            Form::Char(n) => !text.contains('\0') && text.chars().count() as u64 == u64::from(n),
         }
     }
 
@@ -145,6 +158,9 @@ impl Form {
                  of the years 1 to 9999"
             }
             Form::Jsonb => "holds JSON as PostgreSQL writes jsonb only, of at most 500 levels",
+            Form::Char(_) => {
+                "holds as many characters as it is declared with, no more and no fewer"
+            }
         }
     }
 
@@ -166,6 +182,7 @@ impl Form {
                 "write it like '{\"b\": [1, 2.50], \"aa\": null}': one space after a colon or comma and none \
                  elsewhere, short keys first, none twice, numbers without an exponent"
             }
+            Form::Char(_) => "fill it up with blanks at the end, as PostgreSQL does",
         }
     }
 }
@@ -205,7 +222,7 @@ fn is_clock(text: &str, precision: Precision) -> bool {
     };
     let &[h1, h2, b':', m1, m2, b':', s1, s2] = clock.as_bytes() else { return false };
     let below = |limit: u32, tens, ones| number(tens, ones).is_some_and(|n| n < limit);
-    let most = usize::from(precision.unwrap_or(MOST_DIGITS));
+    let most = precision.unwrap_or(MOST_DIGITS) as usize;
     let says_something = |fraction: &str| {
         (1..=most).contains(&fraction.len())
             && fraction.bytes().all(|byte| byte.is_ascii_digit())
@@ -248,6 +265,8 @@ mod tests {
             ("TEXT TIME", Some("7")),
             ("TEXT TIME", Some("-1")),
             ("TEXT DATE", Some("3")),
+            ("TEXT CHAR", None),
+            ("TEXT CHAR", Some("0")),
             ("TEXT DATES", None),
             ("UUID", None),
             ("UUID TEXT", None),
@@ -266,6 +285,8 @@ mod tests {
             ("time(0) without time zone", Some("TEXT TIME(0)")),
             ("timestamp(3) without time zone", Some("TEXT TIMESTAMP(3)")),
             ("timestamp(6) with time zone", Some("TEXT TIMESTAMPTZ(6)")),
+            ("character(3)", Some("TEXT CHAR(3)")),
+            ("character varying(3)", None),
             ("time with time zone", None),
             ("timestamp(7) with time zone", None),
         ] {

@@ -345,7 +345,7 @@ mod tests {
             ("timestamp(3) with time zone", Some("TEXT TIMESTAMPTZ(3)")),
             ("time with time zone", None),
             ("uuid", Some("TEXT UUID")),
-            ("character(3)", None),
+            ("character(3)", Some("TEXT CHAR(3)")),
             ("interval", None),
             ("point", None),
             ("integer[]", None),

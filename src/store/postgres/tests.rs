@@ -100,7 +100,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-const DECLARED: [&str; 32] = [
+const DECLARED: [&str; 33] = [
     "INTEGER",
     "bigint",
     "int4",
@@ -133,6 +133,7 @@ const DECLARED: [&str; 32] = [
     "TEXT TIMESTAMPTZ",
     "TEXT TIMESTAMPTZ(0)",
     "TEXT JSONB",
+    "TEXT CHAR(6)",
 ];
 
 /// Every value that a type does not refuse comes back as it was, from the real server.

@@ -208,7 +208,8 @@ impl ColumnType {
     /// How the column is read in the type in which its values travel.
     pub fn read_cast(self) -> &'static str {
         match self {
-            ColumnType::Numeric(_) | ColumnType::Json | ColumnType::Form(_) => "::text",
+            ColumnType::Numeric(_) | ColumnType::Json => "::text",
+            ColumnType::Form(form) => form.read_cast(),
             ColumnType::Float4 => "::float8",
             ColumnType::Int4 | ColumnType::Int2 => "::int8",
             _ => "",
