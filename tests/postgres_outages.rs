@@ -318,11 +318,13 @@ fn a_pooler_of_transactions_is_refused() {
     let (enough, database) = (AtomicBool::new(false), name_in(&url));
     let answers = std::thread::scope(|scope| {
         // Others use the pooler, too, so that a transaction does not always find the session before.
-        scope.spawn(|| {
-            while !enough.load(Ordering::Relaxed) {
-                server.sql_by(pooler.address, database, "SELECT pg_sleep(0.02)");
-            }
-        });
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    server.sql_by(pooler.address, database, "SELECT pg_sleep(0.01)");
+                }
+            });
+        }
         let answers = write_over(&through, dir.path());
         enough.store(true, Ordering::Relaxed);
         answers
@@ -340,15 +342,18 @@ fn a_pooler_of_transactions_is_refused() {
     direct.close();
 }
 
-/// What a hundred writes of ten writers are answered.
+/// What writers are answered, one after the other, until one hears of the pooler.
 fn write_over(url: &str, dir: &Path) -> Vec<Vec<String>> {
-    let mut answers = Vec::new();
-    for round in 0..10 {
+    let (mut answers, mut id) = (Vec::new(), 0);
+    let pooled = ["BACKING_POOLED".to_owned()];
+    while answers.len() < 1000 && !answers.iter().any(|codes| *codes == pooled) {
         match Database::open(writer_options(url, dir, "a")) {
             Err(error) => answers.push(vec![error.code().to_owned()]),
             Ok(a) => {
-                let sql = |id| format!("INSERT INTO t VALUES ({})", 100 * round + id);
-                answers.extend((0..10).map(|id| run(&mut a.session(), &[&sql(id)])));
+                for _ in 0..10 {
+                    id += 1;
+                    answers.push(run(&mut a.session(), &[&format!("INSERT INTO t VALUES ({id})")]));
+                }
                 a.close();
             }
         }

@@ -4,11 +4,15 @@
 //! Two readers follow from the first statement on. All three nodes are killed and started again at
 //! random, while the load goes on and while other clients change rows, some of them over the readers. A
 //! statement of the load that gets no answer is looked for, and sent again if it is not there: so a row
-//! that was acknowledged and lost, or applied twice, shows in the count. In the end all three must stand at
+//! that was acknowledged and lost, or applied twice, shows in the count. Over PostgreSQL the connections are
+//! cut all the while as well, after one message more each time. In the end all three must stand at
 //! the same position with the same digests, and a recount in another language, from the backing database
 //! alone, must give these digests, too.
 
 mod cluster;
+#[cfg(feature = "postgres")]
+#[path = "support/cutter.rs"]
+mod cutter;
 #[cfg(feature = "postgres")]
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -65,7 +69,8 @@ fn real_data_arrives_whole_while_nodes_are_killed() {
     let dir = tempfile::tempdir().unwrap();
     let backing = dir.path().join("main.db");
     let url = format!("sqlite:{}", backing.display());
-    let position = arrives_whole(dir.path(), &url, "disk", ["memory", "disk"], FLIGHTS);
+    let nodes = nodes(dir.path(), [&url, &url, &url], ["disk", "memory", "disk"]);
+    let position = arrives_whole(nodes, FLIGHTS, |_, _| {});
     recount(&[backing.to_str().unwrap()], &position);
 }
 
@@ -77,27 +82,62 @@ fn real_data_arrives_whole_in_postgres_while_nodes_are_killed() {
     let (dir, url) = (tempfile::tempdir().unwrap(), server.database());
     let long = std::env::var_os("SYNCLINE_LONG").is_some();
     let flights = if long { FLIGHTS } else { 40_000 };
-    let position = arrives_whole(dir.path(), &url, "memory", ["memory", "memory"], flights);
+    let cutters = [(); 2].map(|()| cutter::Cutter::start(server.address()));
+    let [writers, readers] = cutters
+        .each_ref()
+        .map(|c| url.replace(&server.address().to_string(), &c.address.to_string()));
+    let nodes = nodes(dir.path(), [&writers, &readers, &readers], ["memory"; 3]);
+    let position =
+        arrives_whole(nodes, flights, |busy, written| cut_in_turn(&cutters, busy, written));
     recount(&["--postgres", &url], &position);
 }
 
-/// Loads every table, but only so many `flights`. The position at which all nodes end equal.
+/// A flag that falls when this goes.
+struct Falls<'a>(&'a AtomicBool);
+
+impl Drop for Falls<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Cuts connections after one message more each time, whenever writes have gone on since the last cut, until
+/// the load is over.
+#[cfg(feature = "postgres")]
+fn cut_in_turn(cutters: &[cutter::Cutter], busy: &AtomicBool, written: &AtomicU64) {
+    let mut turn = 0;
+    while busy.load(Ordering::SeqCst) {
+        cutters.iter().for_each(|cutter| cutter.cut_after(turn));
+        turn += 1;
+        std::thread::sleep(Duration::from_millis(200));
+        cutters.iter().for_each(cutter::Cutter::let_pass);
+        let before = written.load(Ordering::SeqCst);
+        while busy.load(Ordering::SeqCst) && written.load(Ordering::SeqCst) < before + 2 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let cuts: Vec<u64> = cutters.iter().map(cutter::Cutter::cuts).collect();
+    eprintln!("{turn} turns, connections cut: {cuts:?}");
+    assert!(cuts.iter().all(|cuts| *cuts > 0), "{cuts:?}");
+}
+
+/// A writer and two readers.
+fn nodes(dir: &Path, backing: [&str; 3], copies: [&str; 3]) -> [Node; 3] {
+    let names = [("w", "writer"), ("r1", "reader"), ("r2", "reader")];
+    std::array::from_fn(|i| {
+        let ((name, role), (backing, copy)) = (names[i], (backing[i], copies[i]));
+        let text = format!("role = \"{role}\"\nbacking = {backing:?}\nworking_copy = \"{copy}\"");
+        Node::new(dir, name, &text)
+    })
+}
+
+/// Loads every table, but only so many `flights`, while the nodes are killed and `trouble` is made. The
+/// position at which all nodes end equal.
 fn arrives_whole(
-    dir: &Path,
-    backing: &str,
-    writes: &str,
-    reads: [&str; 2],
+    mut nodes: [Node; 3],
     flights: usize,
+    trouble: impl FnOnce(&AtomicBool, &AtomicU64) + Send,
 ) -> Json {
-    let node = |name: &str, role: &str, copy: &str| {
-        let copy = format!("role = \"{role}\"\nbacking = {backing:?}\nworking_copy = \"{copy}\"");
-        Node::new(dir, name, &copy)
-    };
-    let mut nodes = [
-        node("w", "writer", writes),
-        node("r1", "reader", reads[0]),
-        node("r2", "reader", reads[1]),
-    ];
     nodes[0].start();
     nodes[0].wait_ready();
     create_tables(nodes[0].listen);
@@ -110,14 +150,16 @@ fn arrives_whole(
     let mut chance = Chance::new();
     std::thread::scope(|scope| {
         scope.spawn(|| keep_changing(&doors, &busy, &written));
+        scope.spawn(|| trouble(&busy, &written));
         let load = scope.spawn(|| {
             let rows = TABLES.iter().map(|table| load_table(doors[0], table, flights)).collect();
             loading.store(false, Ordering::SeqCst);
             rows
         });
-        // A load that fails must still end the others: the flags fall in any case.
+        // What fails must still end the others: the flag falls in any case.
+        let falls = Falls(&busy);
         let kills = kill_at_random(&mut nodes, &loading, || load.is_finished(), &mut chance);
-        busy.store(false, Ordering::SeqCst);
+        drop(falls);
         let rows: Vec<usize> = load.join().expect("the whole load is answered");
         assert_eq!(rows.last(), Some(&flights));
         assert!(kills >= 2, "only {kills} kills: the load was too short to show anything");
@@ -169,10 +211,13 @@ fn load_table(writer: SocketAddr, (table, columns, _): &(&str, &str, &str), most
 fn insist(writer: SocketAddr, table: &str, sql: &str, args: &[Json], there: usize, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while let Err(error) = execute(writer, sql, args) {
-        // It may be there all the same: nothing is sent again before the writer has said.
+        // It may be there all the same: nothing is sent again before the writer has said. A write finds out.
         let rows = loop {
             assert!(Instant::now() < deadline, "{table}: {error}");
             std::thread::sleep(Duration::from_millis(20));
+            if execute(writer, "INSERT INTO log (what) VALUES ('and now?')", &[]).is_err() {
+                continue;
+            }
             let answer = execute(writer, &format!("SELECT count(*) FROM {table}"), &[]);
             let rows = answer.ok().and_then(|answer| rows_in(&answer));
             if let Some(rows) = rows {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It listens before it opens: the lease names the address, and a port that is taken is found
-//! before a database is touched. A large copy in memory takes its time to load: until all databases
+//! before a database is touched. A large copy in memory takes its time to load, and a server that is away is
+//! waited for: until all databases
 //! are open, a server that has none answers who asks whether the process lives.
 
 use std::io::IsTerminal;
@@ -22,11 +23,15 @@ use super::configure;
 use super::exit::{Exit, Failure, Outcome};
 use crate::api::{HttpLimits, Server, record_metrics};
 use crate::config::{Address, Config, Flag};
-use crate::engine::Database;
+use crate::engine::{BackingPlace, Database, DatabaseOptions};
+use crate::error::{Error, Kind};
 
 /// A node that must stop answers that long with the reason: who wrote meanwhile is told, not cut off.
 /// A server that has nothing to serve yet gives no longer to whoever is slow.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long until a backing database that was away is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs a node until it is told to end, or must.
 pub fn run(arguments: &Serve) -> Outcome {
@@ -156,7 +161,7 @@ async fn open(config: &Config, advertise: &str, take_over: bool) -> Result<Vec<D
         std::fs::create_dir_all(&data_dir).map_err(|e| data_dir_failed(&data_dir, &e))?;
         let mut opened: Vec<Database> = Vec::new();
         for options in all {
-            match Database::open(options) {
+            match open_patiently(&options) {
                 Ok(database) => opened.push(database),
                 Err(e) => {
                     opened.iter().for_each(Database::close);
@@ -167,6 +172,30 @@ async fn open(config: &Config, advertise: &str, take_over: bool) -> Result<Vec<D
         Ok(opened)
     });
     opened.await.map_err(|e| Failure::new(Exit::Storage, "OPEN_FAILED", &e.to_string(), ""))?
+}
+
+/// Opens a database. A server that is away, or takes no writes yet, is waited for, as it would be later:
+/// machines that start together start in any order.
+fn open_patiently(options: &DatabaseOptions) -> crate::error::Result<Database> {
+    let mut said = "";
+    loop {
+        match Database::open(options.clone()) {
+            Err(error) if is_waited_for(options, &error) => {
+                if said != error.code() {
+                    tracing::warn!(database = %options.name, %error, "waiting for the backing database");
+                    said = error.code();
+                }
+                std::thread::sleep(ASK_AGAIN);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_waited_for(options: &DatabaseOptions, error: &Error) -> bool {
+    matches!(options.backing, BackingPlace::Server(_))
+        && error.code().starts_with("BACKING_")
+        && matches!(error.kind(), Kind::Unavailable | Kind::Retry)
 }
 
 fn data_dir_failed(dir: &std::path::Path, e: &std::io::Error) -> Failure {

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 /// The error of a server that is away, or does not answer.
 pub(crate) fn unavailable(what: impl std::fmt::Display) -> Error {
     Error::unavailable("BACKING_UNAVAILABLE", format!("PostgreSQL is not available: {what}"))
-        .hint("it is asked again by itself; see the server's log if this lasts")
+        .hint("a node that runs asks again by itself; see the server's log if this lasts")
 }
 
 /// The error of an answer that did not come in time.
