@@ -138,7 +138,8 @@ pub(crate) struct Follower {
 /// Starts the thread; tries once to load or catch up before it returns.
 pub(crate) fn start(shared: Arc<Shared>) -> Result<Following> {
     let mut follower = Follower::open(shared)?;
-    follower.look();
+    // Its condition tells what is wrong; it looks again.
+    let _ = follower.look();
     let (sender, receiver) = channel();
     let name = format!("syncline-follower-{}", follower.shared.options.name);
     let shared = follower.shared.clone();
@@ -174,7 +175,7 @@ impl Follower {
     fn run(&mut self, events: &Receiver<Event>) {
         while !self.ended {
             match events.recv_timeout(self.patience()) {
-                Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => self.look(),
+                Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => drop(self.look()),
                 Ok(Event::Errand(errand)) => errand(self),
                 Ok(Event::Close) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -190,8 +191,8 @@ impl Follower {
         }
     }
 
-    /// Brings the copy into step, and says how it went.
-    pub fn look(&mut self) {
+    /// Brings the copy into step, and says how it went. Fails if the source could not be read.
+    pub fn look(&mut self) -> Result<()> {
         match self.in_step() {
             Ok(()) => {
                 self.shared.fresh_at.store(self.shared.now().0, Ordering::Relaxed);
@@ -203,6 +204,7 @@ impl Follower {
                 self.source = None;
                 let state = if self.copy.is_some() { State::Stale } else { State::Loading };
                 self.shared.set_condition(state, error.to_string());
+                return Err(error);
             }
             Err(Trouble::Copy(error)) if error.kind() == Kind::Storage => {
                 self.shared.storage_failed(&error);
@@ -212,6 +214,7 @@ impl Follower {
                 self.shared.set_condition(State::Healing, error.to_string())
             }
         }
+        Ok(())
     }
 
     fn in_step(&mut self) -> Result<(), Trouble> {

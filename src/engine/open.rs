@@ -247,15 +247,18 @@ pub(super) fn copy_in_step_with(
     there: &mut dyn Store,
     follower: &mut Follower,
 ) -> Result<SqliteStore> {
-    follower.look();
+    let looked = follower.look();
     let shared = follower.shared.clone();
     let condition = shared.condition();
-    let mut copy = follower.hand_over().ok_or_else(|| match condition.state {
-        State::SourceDamaged => Error::corrupt("SOURCE_DAMAGED", condition.note).hint(
-            "rows were changed behind Syncline's back, or rotted: put them back, or a backup",
-        ),
-        _ => no_copy(),
-    })?;
+    let Some(mut copy) = follower.hand_over() else {
+        looked?;
+        return Err(match condition.state {
+            State::SourceDamaged => Error::corrupt("SOURCE_DAMAGED", condition.note).hint(
+                "rows were changed behind Syncline's back, or rotted: put them back, or a backup",
+            ),
+            _ => no_copy(),
+        });
+    };
     let (mine, theirs) = (copy.standing()?, there.standing()?);
     if mine.position == theirs.position && mine.lineage == theirs.lineage {
         return Ok(copy);
