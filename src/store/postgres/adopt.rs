@@ -53,10 +53,8 @@ fn adopt_inside(
     for (sql, parameters) in state::write_objects(catalogue.objects()) {
         session.execute(sql, parameters)?;
     }
-    for (name, table) in digest.tables() {
-        let (sql, parameters) = state::write_digest(name, Some(table));
-        session.execute(sql, parameters)?;
-    }
+    let digests = state::digest_columns(digest.tables());
+    session.execute(state::WRITE_DIGESTS, digests.into())?;
     let position = Position { digest: digest.total(), ..Position::default() };
     let total: Vec<Parameter> = vec![bytes(&position.digest.to_bytes())];
     session.execute("UPDATE _syncline_position SET digest = $1", total)?;

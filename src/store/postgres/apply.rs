@@ -1,8 +1,8 @@
 //! Applying commits: rows, log and position in one transaction, or none of them.
 //!
 //! ```text
-//! BEGIN │ fence │ rows … │ log │ digests │ lineage │ NOTIFY │        COMMIT
-//! └──────────── sent without waiting, one round trip ───────┘ answers └─ one more
+//! BEGIN │ fence │ rows … │ lineage │ log, digests, NOTIFY │        COMMIT
+//! └────────── sent without waiting, one round trip ────────┘ answers └─ one more
 //! ```
 //!
 //! The fence moves the position to where the copy will stand: it is the first statement, so whoever was
@@ -54,6 +54,8 @@ pub(crate) struct Work {
     hasher: RowHasher,
     /// The schema is another than at its beginning.
     pub schema_changed: bool,
+    /// The last row of the log, which its end writes.
+    pub logged: Option<Vec<Parameter>>,
 }
 
 /// Whether an error says that the copy and its source parted.
@@ -113,7 +115,9 @@ impl PostgresStore {
                 }
             }
             store.settle_rows(work)?;
-            store.requests(work, log::append(commits))
+            let mut rows = log::append(commits);
+            work.logged = rows.pop_if(|(sql, _)| *sql == log::INSERT).map(|(_, row)| row);
+            store.requests(work, rows)
         })
     }
 
@@ -352,6 +356,7 @@ impl Work {
             moved: HashMap::new(),
             hasher: RowHasher::default(),
             schema_changed: false,
+            logged: None,
         }
     }
 

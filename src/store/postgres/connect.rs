@@ -66,6 +66,46 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// What an answer came to that is none, or not the one that was expected.
+pub(crate) struct Failed {
+    pub error: Error,
+    /// The session is of no more use.
+    pub lost: bool,
+}
+
+impl Failed {
+    /// By what the server said, or did not say.
+    pub fn of(error: Error) -> Failed {
+        let lost = !failure::is_answer(&error);
+        Failed { error, lost }
+    }
+}
+
+/// An answer, if it comes within the limit; for futures that run beside the connections.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    future: impl Future<Output = Answer<T>>,
+) -> Result<T, Failed> {
+    let answer = tokio::time::timeout(limit, future).await;
+    let answer = answer.map_err(|_| silent(limit)).and_then(|a| a.map_err(failure::error));
+    answer.map_err(Failed::of)
+}
+
+/// Commits. `OUTCOME_UNKNOWN` if the answer is lost.
+///
+/// A time limit would end the wait for a synchronous standby, and the server would say that all is
+/// well. And where the transaction has failed, COMMIT alone would be a ROLLBACK that nobody notices.
+pub(crate) async fn commit(client: Arc<Client>, limit: Duration) -> Result<(), Failed> {
+    let sql = "SET LOCAL statement_timeout = 0; COMMIT";
+    within(limit, client.batch_execute(sql)).await.map_err(|failed| match failed.lost {
+        false => failed,
+        true => {
+            let error = failure::outcome_unknown(&failed.error).source(failed.error);
+            Failed { error, lost: true }
+        }
+    })
+}
+
 /// Waits for an answer, but not forever.
 pub(crate) fn wait<T>(limit: Duration, future: impl Future<Output = Answer<T>>) -> Result<T> {
     let _entered = runtime().enter();
@@ -156,7 +196,8 @@ impl Session {
             "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
              SET lock_timeout = {}; SET client_min_messages = warning; \
              SET default_transaction_isolation = 'read committed'; SET row_security = off; \
-             SET datestyle = 'ISO'; SET timezone = 'UTC'; SET {} = ''",
+             SET datestyle = 'ISO'; SET timezone = 'UTC'; \
+             SET plan_cache_mode = 'force_generic_plan'; SET {} = ''",
             (ms / 2).max(1),
             self.mark
         ))?;
@@ -210,6 +251,27 @@ impl Session {
             self.lost |= !failure::is_answer(error);
         }
         answer
+    }
+
+    /// Waits for what goes on beside the connections, and keeps to the limit by itself.
+    pub fn wait_beside(&mut self, work: impl Future<Output = Result<(), Failed>>) -> Result<()> {
+        if self.lost {
+            return Err(unavailable("the connection was lost"));
+        }
+        block_on(work).map_err(|failed| {
+            self.lost |= failed.lost;
+            failed.error
+        })
+    }
+
+    /// How long it waits for an answer.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The client library's end.
+    pub fn client(&self) -> Arc<Client> {
+        self.client.clone()
     }
 
     /// Runs statements that give no rows.
@@ -286,16 +348,8 @@ impl Session {
     }
 
     /// Commits. `OUTCOME_UNKNOWN` if the answer is lost.
-    ///
-    /// A time limit would end the wait for a synchronous standby, and the server would say that all is
-    /// well. And where the transaction has failed, COMMIT alone would be a ROLLBACK that nobody notices.
     pub fn commit(&mut self) -> Result<()> {
-        self.batch("SET LOCAL statement_timeout = 0; COMMIT").map_err(|error| {
-            match failure::is_answer(&error) {
-                true => error,
-                false => failure::outcome_unknown(&error).source(error),
-            }
-        })
+        self.wait_beside(beside(commit(self.client(), self.limit)))
     }
 
     /// Ends the transaction, whatever is left of it.

@@ -81,11 +81,16 @@ pub(crate) fn append(commits: &[Commit]) -> Vec<Request> {
     frames::rows(commits).into_iter().map(insert).collect()
 }
 
+/// What stores a row of commits whose bodies are in it …
+pub(crate) const INSERT: &str = "INSERT INTO _syncline_log (version, first, chain, at, size, frames) \
+    VALUES ($1, $2, $3, $4, $5, $6)";
+/// … and of one whose body lies in parts.
+const INSERT_BESIDE_PARTS: &str = "INSERT INTO _syncline_log (version, first, chain, at, size, frames) VALUES ($1, $2, $3, $4, \
+     $5 + (SELECT sum(length(body)) FROM _syncline_part WHERE version = $1), $6)";
+
 fn insert(row: &[Commit]) -> Request {
-    let sql = "INSERT INTO _syncline_log (version, first, chain, at, size, frames) \
-               VALUES ($1, $2, $3, $4, $5 + \
-               coalesce((SELECT sum(length(body)) FROM _syncline_part WHERE version = $1), 0), $6)";
     let (first, last) = (&row[0], &row[row.len() - 1]);
+    let sql = if last.parts() == 0 { INSERT } else { INSERT_BESIDE_PARTS };
     let frames = frames::write(row);
     let mut parameters = vec![int(last.version().0), int(first.version().0)];
     parameters.extend([bytes(&last.chain().to_bytes()), int(last.header().at.0)]);

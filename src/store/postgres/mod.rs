@@ -204,20 +204,22 @@ impl PostgresStore {
 
     fn finish(&mut self, work: &mut Work) -> Result<()> {
         let changed = self.ledger.changed().into_iter();
-        let digests: Vec<_> =
-            changed.map(|name| state::write_digest(name, self.ledger.get(name))).collect();
-        self.requests(work, digests)?;
+        let (there, gone): (Vec<_>, Vec<_>) =
+            changed.map(|name| (name, self.ledger.get(name))).partition(|(_, is)| is.is_some());
+        let forgotten: Vec<_> =
+            gone.into_iter().map(|(name, _)| state::forget_digest(name)).collect();
+        let digests = state::digest_columns(there.into_iter().filter_map(|(n, is)| Some((n, is?))));
+        self.requests(work, forgotten)?;
         self.requests(work, state::write_lineage(&self.lineage, &work.lineage))?;
         if work.schema_changed {
             let objects = state::write_objects(self.catalogue.objects());
             self.requests(work, objects)?;
         }
-        let news = text(&work.becomes.0.to_string());
-        let sql = "SELECT pg_notify($1, $2)";
-        self.requests(work, [(sql, vec![text(&listen::channel(&self.schema)), news])])?;
+        let news = [text(&listen::channel(&self.schema)), text(&work.becomes.0.to_string())];
+        let end = state::end(digests, news, work.logged.take());
+        self.requests(work, [end])?;
         let session = self.session()?;
-        work.pipeline.finish(session)?;
-        session.commit()
+        work.pipeline.commit(session)
     }
 
     /// Runs `work` in a transaction that asks for no fence: what it does concerns nobody's rows.

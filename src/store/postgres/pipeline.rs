@@ -1,16 +1,21 @@
 //! Statements on their way: sent one behind the other, and answered later.
 //!
-//! Round trips are what a transaction over a network costs. Whatever needs no answer to decide what comes
-//! next is sent at once; the answers are read in the order of sending, and the first that is wrong counts:
-//! after an error PostgreSQL fails whatever follows in the transaction.
+//! Round trips are what a transaction over a network costs, and on one machine it is waking threads. Whatever
+//! needs no answer to decide what comes next is sent at once; the answers are read in the order of sending,
+//! and the first that is wrong counts: after an error PostgreSQL fails whatever follows in the transaction.
+//! They are read beside the connection, and so is the COMMIT that follows when all are right: the caller is
+//! woken once.
 //!
 //! Left out: more than so many answers outstanding. Both ends would buffer without bound.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use super::connect::{Session, beside};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::connect::{Failed, Session, beside, commit, within};
 use super::failure::{self, Answer};
 use super::parameter::Parameter;
 use super::state::Request;
@@ -22,6 +27,7 @@ use crate::store::history::{diverged, fenced};
 const MOST: usize = 1000;
 
 type Awaited = Pin<Box<dyn Future<Output = Answer<u64>> + Send>>;
+type Heard = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
 enum Pending {
     Answered(Answer<u64>),
@@ -39,6 +45,13 @@ pub(crate) enum Expect {
 }
 
 impl Expect {
+    fn answered(&self, answer: Result<u64, Failed>) -> Result<(), Failed> {
+        match answer {
+            Ok(changed) => self.check(changed).map_err(|error| Failed { error, lost: false }),
+            Err(Failed { error, lost }) => Err(Failed { error: self.failed(error), lost }),
+        }
+    }
+
     /// Whether `changed` rows are as expected; an error that says what they mean, if not.
     fn check(&self, changed: u64) -> Result<()> {
         match self {
@@ -63,10 +76,32 @@ impl Expect {
     }
 }
 
+/// Takes in answers, in order, each within the limit: what nobody takes in holds up whatever is behind it.
+async fn hear(
+    mut sent: UnboundedReceiver<(Expect, Pending)>,
+    limit: Duration,
+) -> Result<(), Failed> {
+    let mut heard = Ok(());
+    while let Some((expect, pending)) = sent.recv().await {
+        let answer = match pending {
+            Pending::Answered(answer) => answer.map_err(|cause| Failed::of(failure::error(cause))),
+            Pending::Awaited(awaited) => within(limit, awaited).await,
+        };
+        let answer = expect.answered(answer);
+        if matches!(&answer, Err(Failed { lost: true, .. })) {
+            return heard.and(answer);
+        }
+        heard = heard.and(answer);
+    }
+    heard
+}
+
 /// The statements of a transaction that were sent and not yet answered.
 #[derive(Default)]
 pub(crate) struct Pipeline {
-    pending: Vec<(Expect, Pending)>,
+    /// To whoever takes in the answers, and what that came to.
+    hearing: Option<(UnboundedSender<(Expect, Pending)>, Heard)>,
+    outstanding: usize,
 }
 
 impl Pipeline {
@@ -78,28 +113,38 @@ impl Pipeline {
         parameters: Vec<Parameter>,
         expect: Expect,
     ) -> Result<()> {
-        if self.pending.len() >= MOST {
+        if self.outstanding >= MOST {
             self.finish(session)?;
         }
         let statement = session.prepare(sql).map_err(|error| expect.failed(error))?;
-        self.sent(expect, session.send(&statement, parameters));
+        self.sent(session.limit(), expect, session.send(&statement, parameters));
         Ok(())
     }
 
     /// Sends off what begins a transaction.
     pub fn begin(&mut self, session: &Session) {
-        self.sent(Expect::Done, session.send_begin());
+        self.sent(session.limit(), Expect::Done, session.send_begin());
     }
 
-    fn sent(&mut self, expect: Expect, answer: impl Future<Output = Answer<u64>> + Send + 'static) {
+    fn sent(
+        &mut self,
+        limit: Duration,
+        expect: Expect,
+        answer: impl Future<Output = Answer<u64>> + Send + 'static,
+    ) {
         let mut awaited: Awaited = Box::pin(answer);
         // The first look sends it.
         let pending = match awaited.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Pending::Answered(answer),
-            // An answer that nobody takes in would hold up those of the statements behind it.
-            Poll::Pending => Pending::Awaited(Box::pin(beside(awaited))),
+            Poll::Pending => Pending::Awaited(awaited),
         };
-        self.pending.push((expect, pending));
+        let (hearing, _) = self.hearing.get_or_insert_with(|| {
+            let (sender, sent) = unbounded_channel();
+            (sender, Box::pin(beside(hear(sent, limit))))
+        });
+        // Nobody hears it if the connection was lost, which the end says.
+        let _ = hearing.send((expect, pending));
+        self.outstanding += 1;
     }
 
     /// … that must not fail, and may change any number of rows.
@@ -109,14 +154,25 @@ impl Pipeline {
 
     /// Waits for all answers, and fails with the first that is not as expected.
     pub fn finish(&mut self, session: &mut Session) -> Result<()> {
-        for (expect, pending) in std::mem::take(&mut self.pending) {
-            let answer = match pending {
-                Pending::Answered(answer) => session.wait(std::future::ready(answer)),
-                Pending::Awaited(awaited) => session.wait(awaited),
-            };
-            let changed = answer.map_err(|error| expect.failed(error))?;
-            expect.check(changed)?;
+        match self.all() {
+            Some(all) => session.wait_beside(all),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// … and commits, if all are as expected.
+    pub fn commit(&mut self, session: &mut Session) -> Result<()> {
+        let (all, limit, client) = (self.all(), session.limit(), session.client());
+        session.wait_beside(beside(async move {
+            if let Some(all) = all {
+                all.await?;
+            }
+            commit(client, limit).await
+        }))
+    }
+
+    fn all(&mut self) -> Option<Heard> {
+        self.outstanding = 0;
+        self.hearing.take().map(|(_, heard)| heard)
     }
 }

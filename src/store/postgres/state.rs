@@ -19,10 +19,10 @@
 use tokio_postgres::Row;
 
 use super::connect::Session;
-use super::parameter::{Parameter, bytes, int, text};
+use super::parameter::{Parameter, Sent, bytes, int, text};
 use crate::change::{
     Chain, DatabaseDigest, Digest, Epoch, Fingerprint, Lineage, LineageEntry, Object, ObjectKind,
-    Position, TableDigest, Tag, Timestamp, Version,
+    Position, TableDigest, Tag, Timestamp, Value, Version,
 };
 use crate::error::{Error, Result};
 use crate::store::{Holder, Standing};
@@ -228,17 +228,55 @@ pub(crate) fn write_lineage(old: &Lineage, new: &Lineage) -> Vec<Request> {
     gone.chain(come).collect()
 }
 
-/// What stores a table's digest, or forgets it.
-pub(crate) fn write_digest(name: &str, table: Option<&TableDigest>) -> Request {
-    let Some(table) = table else {
-        return ("DELETE FROM _syncline_tables WHERE name = $1", vec![text(name)]);
+/// What forgets a table's digest.
+pub(crate) fn forget_digest(name: &str) -> Request {
+    ("DELETE FROM _syncline_tables WHERE name = $1", vec![text(name)])
+}
+
+/// Tables' digests, column by column.
+pub(crate) fn digest_columns<'a>(
+    tables: impl Iterator<Item = (&'a str, &'a TableDigest)>,
+) -> [Parameter; 4] {
+    let (mut names, mut rows, mut digests, mut fingerprints) = (vec![], vec![], vec![], vec![]);
+    let blob = |bytes: [u8; 16]| Sent(Value::Blob(bytes.into()));
+    for (name, table) in tables {
+        names.push(Sent(Value::Text(name.into())));
+        rows.push(Sent(Value::Integer(table.rows as i64)));
+        digests.push(blob(table.digest.to_bytes()));
+        fingerprints.push(blob(table.fingerprint.0.to_be_bytes()));
+    }
+    [names, rows, digests, fingerprints].map(Parameter::Many)
+}
+
+/// What stores the digests of tables.
+macro_rules! write_digests {
+    () => {
+        "INSERT INTO _syncline_tables (name, rows, digest, fingerprint) \
+         SELECT * FROM unnest($1::text[], $2::int8[], $3::bytea[], $4::bytea[]) \
+         ON CONFLICT (name) DO UPDATE \
+         SET rows = excluded.rows, digest = excluded.digest, fingerprint = excluded.fingerprint"
     };
-    let sql = "INSERT INTO _syncline_tables (name, rows, digest, fingerprint) \
-               VALUES ($1, $2, $3, $4) ON CONFLICT (name) \
-               DO UPDATE SET rows = $2, digest = $3, fingerprint = $4";
-    let fingerprint = table.fingerprint.0.to_be_bytes();
-    let digest = table.digest.to_bytes();
-    (sql, vec![text(name), int(table.rows), bytes(&digest), bytes(&fingerprint)])
+}
+
+/// … as a statement.
+pub(crate) const WRITE_DIGESTS: &str = write_digests!();
+const END: &str = concat!("WITH counted AS (", write_digests!(), ") SELECT pg_notify($5, $6)");
+const LOGGED_END: &str = concat!(
+    "WITH counted AS (",
+    write_digests!(),
+    "), logged AS (INSERT INTO _syncline_log (version, first, chain, at, size, frames) \
+     VALUES ($7, $8, $9, $10, $11, $12)) SELECT pg_notify($5, $6)"
+);
+
+/// The last statement of a transaction: digests, news for those who listen, and a row of the log, if one is
+/// left to be written. What a small commit costs is statements, more than rows.
+pub(crate) fn end(
+    digests: [Parameter; 4],
+    news: [Parameter; 2],
+    logged: Option<Vec<Parameter>>,
+) -> Request {
+    let sql = if logged.is_some() { LOGGED_END } else { END };
+    (sql, digests.into_iter().chain(news).chain(logged.into_iter().flatten()).collect())
 }
 
 /// What makes the stored schema this one.
