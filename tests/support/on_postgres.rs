@@ -1,5 +1,7 @@
 //! Nodes over a PostgreSQL server.
 
+#![allow(dead_code, reason = "each test that includes this module uses a part of it")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

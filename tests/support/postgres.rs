@@ -152,6 +152,21 @@ impl Server {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// The same database for a user whose statements the server notes down.
+    pub fn counted(&self, url: &str) -> String {
+        self.sql("postgres", "CREATE ROLE counted LOGIN SUPERUSER");
+        self.sql("postgres", "ALTER ROLE counted SET log_statement = 'all'");
+        url.replacen("postgres@", "counted@", 1)
+    }
+
+    /// How many statements of that user it has had.
+    pub fn statements(&self) -> usize {
+        let log = fs::read_to_string(self.directory.join("log")).expect("it has a log");
+        let is_one =
+            |line: &&str| line.contains("LOG:  statement:") || line.contains("LOG:  execute");
+        log.lines().filter(is_one).count()
+    }
+
     /// The certificate that it shows, made for the name localhost; none where there is no openssl.
     pub fn certificate(&self) -> Option<PathBuf> {
         Some(self.directory.join("server.crt")).filter(|file| file.exists())
