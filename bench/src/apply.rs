@@ -96,7 +96,7 @@ fn stopped_and_continued(
     backlog: Backlog,
 ) -> Result<Duration> {
     let backing = dir.join("main.db");
-    let mut follower = Follower::start(settings, &backing, &dir.join("r"), Copy::Memory, false)?;
+    let mut follower = Follower::start(settings, &backing, &dir.join("r"), Copy::Memory, &[])?;
     follower.aim(db.position().version.0)?;
     follower.reached()?;
     follower.process.signal(libc::SIGSTOP);
@@ -116,7 +116,7 @@ fn closed_and_opened(
     backlog: Backlog,
 ) -> Result<Duration> {
     let backing = dir.join("main.db");
-    let start = || Follower::start(settings, &backing, &dir.join("r"), Copy::Disk, false);
+    let start = || Follower::start(settings, &backing, &dir.join("r"), Copy::Disk, &[]);
     let mut follower = start()?;
     follower.aim(db.position().version.0)?;
     follower.reached()?;

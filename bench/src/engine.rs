@@ -11,14 +11,10 @@
 //! database, so it shows the database's own costs more sharply.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
-
 use crate::block::block_on;
+use crate::groups::GroupSizes;
 use crate::table::{Latencies, Row, median, per_second};
 use crate::workload::{self, Writer};
 use crate::{Result, Settings, plain};
@@ -36,7 +32,7 @@ pub struct Args {
 
 /// What a client is.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
-enum Drive {
+pub enum Drive {
     /// A thread that parks while it waits.
     Threads,
     /// A task; all of them share one thread.
@@ -53,7 +49,8 @@ impl Drive {
 }
 
 /// A client that inserts one row and waits until it is durable.
-trait Insert: Send + 'static {
+pub trait Insert: Send + 'static {
+    /// Inserts; the row's id.
     fn insert(&mut self) -> impl Future<Output = Result<i64>> + Send;
 }
 
@@ -71,10 +68,13 @@ impl Insert for plain::Client {
 
 /// One measurement.
 #[derive(Default)]
-struct Sample {
-    rate: f64,
-    latencies: Latencies,
-    groups: Vec<u64>,
+pub struct Sample {
+    /// Inserts a second.
+    pub rate: f64,
+    /// How long each took.
+    pub latencies: Latencies,
+    /// Members of each group.
+    pub groups: Vec<u64>,
 }
 
 /// All runs of one measurement.
@@ -164,7 +164,8 @@ fn publish(
     row.publish(settings)
 }
 
-fn pooled(samples: &mut [Sample]) -> Latencies {
+/// The latencies of all runs.
+pub fn pooled(samples: &mut [Sample]) -> Latencies {
     let mut all = Latencies::default();
     samples.iter().for_each(|sample| all.merge(&sample.latencies));
     all
@@ -228,7 +229,12 @@ fn plain_loop(settings: &Settings, logged: bool) -> Result<Sample> {
     Ok(Sample { rate, latencies, groups: Vec::new() })
 }
 
-fn drive_clients<C: Insert>(clients: Vec<C>, duration: Duration, drive: Drive) -> Result<Sample> {
+/// Lets clients insert for so long.
+pub fn drive_clients<C: Insert>(
+    clients: Vec<C>,
+    duration: Duration,
+    drive: Drive,
+) -> Result<Sample> {
     match drive {
         Drive::Threads => drive_threads(clients, duration),
         Drive::Tasks => drive_tasks(clients, duration),
@@ -282,7 +288,7 @@ fn drive_tasks<C: Insert>(clients: Vec<C>, duration: Duration) -> Result<Sample>
 }
 
 /// The median group, weighed by members: the group that a typical write was in.
-fn typical_group(samples: &[Sample]) -> String {
+pub fn typical_group(samples: &[Sample]) -> String {
     let mut sizes: Vec<u64> = samples.iter().flat_map(|s| s.groups.iter().copied()).collect();
     sizes.sort_unstable();
     let half = sizes.iter().sum::<u64>() / 2;
@@ -310,73 +316,4 @@ fn histogram(samples: &[Sample]) -> String {
     };
     let filled = buckets.iter().enumerate().filter(|(_, b)| b.0 > 0);
     filled.map(line).collect::<Vec<_>>().join(", ")
-}
-
-/// Listens to the engine's own metrics, so that no second way of counting is needed.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<f64>>>);
-
-/// The sizes of groups, how long each took, and how long its COMMIT.
-#[derive(Clone, Default)]
-struct GroupSizes {
-    sizes: Heard,
-    groups: Heard,
-    commits: Heard,
-}
-
-impl GroupSizes {
-    fn install() -> Result<Self> {
-        let sizes = GroupSizes::default();
-        metrics::set_global_recorder(sizes.clone()).map_err(|e| e.to_string())?;
-        Ok(sizes)
-    }
-
-    /// Forgets what the set-up brought.
-    fn forget(&self) {
-        for heard in [&self.sizes, &self.groups, &self.commits] {
-            heard.take();
-        }
-    }
-
-    fn take(&self) -> Vec<u64> {
-        let (groups, commits) = (self.groups.take(), self.commits.take());
-        let mean = |all: &[f64]| 1e3 * all.iter().sum::<f64>() / all.len().max(1) as f64;
-        println!("groups took {:.3} ms, their COMMIT {:.3} ms", mean(&groups), mean(&commits));
-        self.sizes.take().into_iter().map(|size| size as u64).collect()
-    }
-}
-
-impl Heard {
-    fn take(&self) -> Vec<f64> {
-        std::mem::take(&mut self.0.lock().expect("no one panics with it"))
-    }
-}
-
-impl HistogramFn for Heard {
-    fn record(&self, value: f64) {
-        self.0.lock().expect("no one panics with it").push(value);
-    }
-}
-
-impl Recorder for GroupSizes {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match key.name() {
-            "syncline_group_size" => Histogram::from_arc(Arc::new(self.sizes.clone())),
-            "syncline_commit_seconds" => Histogram::from_arc(Arc::new(self.groups.clone())),
-            "syncline_sync_seconds" => Histogram::from_arc(Arc::new(self.commits.clone())),
-            _ => Histogram::noop(),
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::node::{Node, Process, free_address, wait_for};
-use crate::postgres::Postgres;
+use crate::postgres::{DEFAULT, Postgres};
 use crate::table::{Row, count, median, per_second};
 use crate::{Result, Settings, load, workload};
 
@@ -82,7 +82,7 @@ fn inserts(settings: &Settings, connections: usize) -> Result<()> {
     let node = Node::start(settings, dir.path(), None)?;
     node.sql(&[workload::CREATE])?;
     let postgres = Postgres::start(settings)?;
-    postgres.create()?;
+    postgres.create(DEFAULT)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..settings.runs {
         ours.push(load(settings, node.address, connections, load::Kind::Insert)?);

@@ -6,6 +6,7 @@
 //! | `http` | `syncline serve` under keep-alive connections | PostgreSQL under pgbench; a constant handler |
 //! | `read` | a point read through the library | a prepared rusqlite statement |
 //! | `apply` | a reader with a backlog of commits of one row, and of a thousand | plain SQLite in transactions of 1,000 rows |
+//! | `postgres` | a writer and a reader over PostgreSQL | plain tokio-postgres; `COPY … TO STDOUT` |
 //! | `visible` | from the writer's answer to visible at a reader | (none: absolute) |
 //! | `report` | memory and start-up of the real binary | (none: absolute) |
 //!
@@ -24,10 +25,14 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod apply;
+mod backed;
+mod backed_reader;
 mod block;
 mod constant;
 mod engine;
 mod facts;
+mod grouped;
+mod groups;
 mod http;
 mod load;
 mod node;
@@ -119,6 +124,8 @@ enum Bench {
     Apply(apply::Args),
     /// How soon a write shows at a reader.
     Visible,
+    /// A writer and a reader over PostgreSQL.
+    Postgres(backed::Args),
     /// Memory and start-up.
     Report(report::Args),
     /// Machine facts, for the head of the table.
@@ -155,6 +162,7 @@ fn run(settings: &Settings, command: Bench) -> Result<()> {
         Bench::Read => read::run(settings),
         Bench::Apply(args) => apply::run(settings, &args),
         Bench::Visible => visible::run(settings),
+        Bench::Postgres(args) => backed::run(settings, &args),
         Bench::Report(args) => report::run(settings, &args),
         Bench::Facts => facts::run(settings),
         Bench::Load(args) => load::run(&args),

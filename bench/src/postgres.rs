@@ -5,11 +5,15 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::node::{Process, free_address};
 use crate::workload::BODY;
 use crate::{Result, Settings};
+
+/// The database that every server has.
+pub const DEFAULT: &str = "postgres";
 
 /// A server that is stopped and removed when it goes out of scope.
 pub struct Postgres {
@@ -17,6 +21,7 @@ pub struct Postgres {
     programs: PathBuf,
     address: SocketAddr,
     dir: tempfile::TempDir,
+    databases: AtomicU32,
     /// As it says itself.
     pub version: String,
 }
@@ -47,7 +52,9 @@ impl Postgres {
         let mut initdb = as_postgres(&programs.join("initdb"))?;
         // The delay belongs to what is measured, not to the making of the cluster.
         initdb.env_remove("LD_PRELOAD").current_dir(dir.path());
-        initdb.args(["-U", "postgres", "-A", "trust", "-D"]).arg(&data);
+        initdb
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-D"])
+            .arg(&data);
         checked(&mut initdb)?;
         let address = free_address()?;
         let mut server = as_postgres(&programs.join("postgres"))?;
@@ -61,8 +68,8 @@ impl Postgres {
         server.args(["-h", "127.0.0.1", "-p", &address.port().to_string(), "-N", "300"]);
         let log = std::fs::File::create(dir.path().join("log"))?;
         let child = server.stdout(Stdio::null()).stderr(log).spawn()?;
-        let mut postgres =
-            Postgres { process: Process(child), programs, address, dir, version: String::new() };
+        let (process, databases, version) = (Process(child), AtomicU32::new(0), String::new());
+        let mut postgres = Postgres { process, programs, address, dir, databases, version };
         postgres.wait()?;
         Ok(postgres)
     }
@@ -70,7 +77,7 @@ impl Postgres {
     fn wait(&mut self) -> Result<()> {
         let started = Instant::now();
         loop {
-            match self.psql("SHOW server_version") {
+            match self.psql(DEFAULT, "SHOW server_version") {
                 Ok(version) => {
                     self.version = version.split_whitespace().next().unwrap_or("").to_owned();
                     return Ok(());
@@ -81,9 +88,31 @@ impl Postgres {
         }
     }
 
-    fn psql(&self, sql: &str) -> Result<String> {
+    fn psql(&self, database: &str, sql: &str) -> Result<String> {
         let mut command = Command::new(self.programs.join("psql"));
-        checked(command.args(self.place()).args(["-At", "-c", sql, "postgres"]))
+        checked(command.args(self.place()).args(["-At", "-c", sql, database]))
+    }
+
+    /// The URL of a new, empty database.
+    pub fn database(&self) -> Result<String> {
+        let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql(DEFAULT, &format!("CREATE DATABASE {name}"))?;
+        Ok(format!("postgres://postgres@{}/{name}", self.address))
+    }
+
+    /// The same database for a user whose statements the server counts.
+    pub fn counted(&self, url: &str) -> Result<String> {
+        self.psql(DEFAULT, "CREATE ROLE counted LOGIN SUPERUSER")?;
+        self.psql(DEFAULT, "ALTER ROLE counted SET log_statement = 'all'")?;
+        Ok(url.replacen("postgres@", "counted@", 1))
+    }
+
+    /// How many statements it counted so far.
+    pub fn statements(&self) -> Result<usize> {
+        let log = std::fs::read_to_string(self.dir.path().join("log"))?;
+        let is_one =
+            |line: &&str| line.contains("LOG:  statement: ") || line.contains("LOG:  execute ");
+        Ok(log.lines().filter(is_one).count())
     }
 
     /// Over TCP on loopback, as the clients of the other side come.
@@ -93,9 +122,10 @@ impl Postgres {
     }
 
     /// Creates the table afresh.
-    pub fn create(&self) -> Result<()> {
-        self.psql("DROP TABLE IF EXISTS bench")?;
+    pub fn create(&self, database: &str) -> Result<()> {
+        self.psql(database, "DROP TABLE IF EXISTS bench")?;
         self.psql(
+            database,
             "CREATE TABLE bench (id bigserial PRIMARY KEY, client bigint NOT NULL, body text NOT NULL)",
         )?;
         Ok(())
@@ -109,7 +139,7 @@ impl Postgres {
         let mut command = Command::new(self.programs.join("pgbench"));
         command.args(["-n", "-M", "prepared", "-j", "2", "-f"]).arg(script).args(self.place());
         let seconds = seconds.ceil().max(1.0).to_string();
-        command.args(["-c", &clients.to_string(), "-T", &seconds, "postgres"]);
+        command.args(["-c", &clients.to_string(), "-T", &seconds, DEFAULT]);
         let output = checked(&mut command)?;
         let rate = number_after(&output, "tps = ");
         let latency = number_after(&output, "latency average = ");

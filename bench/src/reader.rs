@@ -4,6 +4,7 @@
 //! prints `reached NANOS` once it is there; at the end of its input it prints each thing it saw,
 //! with the monotonic clock's reading (which all processes of a machine share), and its position.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use syncline::change::Value;
 use syncline::engine::{
-    Database, DatabaseOptions, Program, RequestOptions, Statement, StepOutcome,
+    BackingPlace, Database, DatabaseOptions, FullMode, Program, RequestOptions, Session, Statement,
+    StepOutcome, WorkingCopy,
 };
-use syncline::engine::{Session, WorkingCopy};
+use syncline::store::postgres::PostgresPlace;
 
 use crate::block::block_on;
 use crate::node::Process;
@@ -23,9 +25,9 @@ use crate::{Result, Settings};
 /// What to follow.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The backing file.
+    /// The backing file, or the URL of one on PostgreSQL.
     #[arg(long)]
-    backing: PathBuf,
+    backing: OsString,
     /// The reader's data directory.
     #[arg(long)]
     data_dir: PathBuf,
@@ -35,6 +37,9 @@ pub struct Args {
     /// Note the highest id that SQL sees instead of the version.
     #[arg(long)]
     sql: bool,
+    /// Copy everything anew every so many seconds.
+    #[arg(long)]
+    rebuild_every: Option<u64>,
 }
 
 /// Where a reader's copy lies.
@@ -73,15 +78,29 @@ pub struct Sight {
     pub seen: u64,
 }
 
+/// A backing database: a file, or one on PostgreSQL.
+pub fn place(backing: impl AsRef<OsStr>) -> Result<BackingPlace> {
+    let backing = backing.as_ref();
+    Ok(match backing.to_str().filter(|url| url.starts_with("postgres://")) {
+        Some(url) => BackingPlace::Server(Arc::new(PostgresPlace::read(url)?)),
+        None => BackingPlace::File(backing.into()),
+    })
+}
+
 /// Opens a reader.
-pub fn open(backing: &Path, data_dir: &Path, copy: Copy) -> Result<Database> {
-    let mut options = DatabaseOptions::reader(backing, data_dir);
+pub fn open(backing: impl AsRef<OsStr>, data_dir: &Path, copy: Copy) -> Result<Database> {
+    Ok(Database::open(options(place(backing)?, data_dir, copy))?)
+}
+
+fn options(backing: BackingPlace, data_dir: &Path, copy: Copy) -> DatabaseOptions {
+    let mut options = DatabaseOptions::reader("", data_dir);
+    options.backing = backing;
     options.node = "reader".into();
     options.working_copy = match copy {
         Copy::Memory => WorkingCopy::Memory,
         Copy::Disk => WorkingCopy::Disk,
     };
-    Ok(Database::open(options)?)
+    options
 }
 
 /// Notes everything that becomes visible, for as long as the database lives.
@@ -115,7 +134,12 @@ fn highest_id(session: &mut Session) -> Result<u64> {
 
 /// The `reader` command.
 pub fn run(args: &Args) -> Result<()> {
-    let db = open(&args.backing, &args.data_dir, args.copy)?;
+    let mut options = options(place(&args.backing)?, &args.data_dir, args.copy);
+    if let Some(seconds) = args.rebuild_every {
+        options.full = FullMode::Always;
+        options.full_every = Duration::from_secs(seconds);
+    }
+    let db = Database::open(options)?;
     let shared = Arc::new(Mutex::new((Vec::<Sight>::new(), u64::MAX)));
     let noting = shared.clone();
     observe(&db, args.sql, move |sight| {
@@ -125,7 +149,10 @@ pub fn run(args: &Args) -> Result<()> {
     });
     println!("ready");
     for line in std::io::stdin().lines() {
-        if let Some(target) = line?.strip_prefix("until ").and_then(|v| v.parse().ok()) {
+        let line = line?;
+        if line == "rebuilt" {
+            println!("rebuilt {}", times_rebuilt(&db));
+        } else if let Some(target) = line.strip_prefix("until ").and_then(|v| v.parse().ok()) {
             let mut noted = shared.lock().expect("no one panics with it");
             noted.1 = target;
             announce(&mut noted);
@@ -140,6 +167,11 @@ pub fn run(args: &Args) -> Result<()> {
     output.flush()?;
     db.close();
     Ok(())
+}
+
+/// How often everything was copied anew, since the first time.
+fn times_rebuilt(db: &Database) -> u64 {
+    db.status().healed[3]
 }
 
 /// Says once that the target was reached.
@@ -162,17 +194,14 @@ impl Follower {
     /// Starts it; returns once it has its first copy.
     pub fn start(
         settings: &Settings,
-        backing: &Path,
+        backing: impl AsRef<OsStr>,
         data_dir: &Path,
         copy: Copy,
-        sql: bool,
+        flags: &[&str],
     ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["reader", "--copy", copy.as_str(), "--backing"]).arg(backing);
-        command.arg("--data-dir").arg(data_dir);
-        if sql {
-            command.arg("--sql");
-        }
+        command.args(["reader", "--copy", copy.as_str(), "--backing"]).arg(backing.as_ref());
+        command.arg("--data-dir").arg(data_dir).args(flags);
         if let Some(dir) = &settings.dir {
             command.arg("--dir").arg(dir);
         }
@@ -202,6 +231,20 @@ impl Follower {
     /// When it reached what was aimed at.
     pub fn reached(&mut self) -> Result<u64> {
         Ok(self.expect("reached")?.parse()?)
+    }
+
+    /// Waits until it has copied everything anew, twice from now on: the first of them may be under way.
+    pub fn rebuilt(&mut self) -> Result<()> {
+        let first = self.times_rebuilt()?;
+        while self.times_rebuilt()? < first + 2 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn times_rebuilt(&mut self) -> Result<u64> {
+        writeln!(self.input, "rebuilt")?;
+        Ok(self.expect("rebuilt")?.parse()?)
     }
 
     /// Ends it: everything it saw, and its position with the digest.
