@@ -21,6 +21,10 @@ use syncline::engine::{Database, DatabaseOptions, Keep, State, VerifyMode, Worki
 
 const BOTH: [WorkingCopy; 2] = [WorkingCopy::Memory, WorkingCopy::Disk];
 
+/// Ends everybody's connections to this database.
+const END_SESSIONS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
 const SCHEMA: [&str; 2] = [
     "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE, price DECIMAL(10,2), there BOOLEAN, raw BLOB)",
     "CREATE TABLE keyless (a TEXT, b REAL)",
@@ -60,6 +64,45 @@ fn readers_follow_a_writer_and_the_rows_are_ordinary() {
         "1|one|1.50|t|\\x00ff\n2|zwei|4.00|f|\n3|thrée||||\\x\n".replace("||||", "|||")
     );
     [late, early, a].iter().for_each(Database::close);
+}
+
+/// A reader that was away for longer than the log is kept copies everything, beside the copy that it serves:
+/// reads go on, and see one state or the other.
+#[test]
+fn a_reader_serves_on_while_its_copy_is_made_anew() {
+    let Some(server) = Server::get() else { return };
+    for working_copy in BOTH {
+        let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+        let a = Database::open(writer_options(&url, dir.path(), "a")).unwrap();
+        let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) \
+                    INSERT INTO t SELECT i, randomblob(100) FROM n";
+        ok(&mut a.session(), &["CREATE TABLE t (id INTEGER PRIMARY KEY, fill BLOB)", rows]);
+        let cutter = Cutter::start(server.address());
+        let through = url.replace(&server.address().to_string(), &cutter.address.to_string());
+        let options = reader_options(&through, dir.path(), "b");
+        let b = Database::open(DatabaseOptions { working_copy, ..options }).unwrap();
+        assert_equal(&a, &b);
+        cutter.close(true);
+        server.sql(name_in(&url), END_SESSIONS);
+        eventually("it is away", || b.status().state == State::Stale);
+        for id in 40_000..40_005 {
+            let insert = format!("INSERT INTO t VALUES ({id}, NULL)");
+            eventually("it writes", || run(&mut a.session(), &[&insert]).is_empty());
+        }
+        server.sql(name_in(&url), "DELETE FROM _syncline_log");
+        cutter.close(false);
+        let mut reads = 0;
+        eventually("it has all", || {
+            let rows = count(&mut b.session(), "t");
+            reads += i32::from(rows == 30_000);
+            assert!([30_000, 30_005].contains(&rows), "{rows} rows");
+            rows == 30_005
+        });
+        assert!(reads > 5, "{reads} reads beside the copying");
+        assert_equal(&a, &b);
+        a.close();
+        b.close();
+    }
 }
 
 #[test]
@@ -161,9 +204,7 @@ fn a_writer_outlives_its_connections() {
     let b = Database::open(reader_options(&url, dir.path(), "b")).unwrap();
     ok(&mut a.session(), &SCHEMA);
     for id in 1..6 {
-        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        server.sql(name_in(&url), kill);
+        server.sql(name_in(&url), END_SESSIONS);
         let insert = format!("INSERT INTO t (id) VALUES ({id})");
         eventually("it writes again", || {
             let codes = run(&mut a.session(), &[&insert]);
@@ -225,11 +266,7 @@ impl Thin {
     /// The writer finds its connection gone, and can make no other yet.
     fn lose_connections(&self) {
         self.cutter.close(true);
-        self.server.sql(
-            name_in(&self.url),
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        );
+        self.server.sql(name_in(&self.url), END_SESSIONS);
         run(&mut self.writer.session(), &["INSERT INTO beside DEFAULT VALUES"]);
         self.cutter.close(false);
     }

@@ -2,6 +2,7 @@
 //! reached through something that holds messages back or hands sessions around.
 #![cfg(feature = "postgres")]
 
+mod cluster;
 #[path = "support/cutter.rs"]
 mod cutter;
 #[path = "support/on_postgres.rs"]
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cluster::Node;
 use cutter::Cutter;
 use on_postgres::{name_in, reader_options, writer_options};
 use pooler::Pooler;
@@ -96,6 +98,31 @@ fn a_server_that_stops_is_waited_for() {
         });
     }
     nodes.end_equal(3);
+}
+
+/// Machines that start together start in any order: a node that is first waits, and can be asked meanwhile.
+#[test]
+fn a_server_that_starts_later_is_waited_for() {
+    let Some(server) = Server::own() else { return };
+    let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+    let node = |name, role| {
+        let database = format!("role = \"{role}\"\nbacking = \"{url}\"\nworking_copy = \"memory\"");
+        Node::new(dir.path(), name, &database)
+    };
+    let mut nodes = [node("a", "writer"), node("b", "reader")];
+    server.order("stop");
+    nodes.iter_mut().for_each(Node::start);
+    for node in &nodes {
+        let status = |path| cluster::request(node.listen, "GET", path, "").map(|(code, _)| code);
+        eventually("it lives", || status("/health") == Ok(200));
+        assert_eq!(status("/ready"), Ok(503));
+    }
+    server.order("start");
+    nodes.iter_mut().for_each(Node::wait_ready);
+    let writer = nodes[0].listen;
+    cluster::execute(writer, "CREATE TABLE t (id INTEGER PRIMARY KEY)", &[]).unwrap();
+    let there = || cluster::execute(nodes[1].listen, "SELECT id FROM t", &[]).is_ok();
+    eventually("the reader follows", there);
 }
 
 #[test]
