@@ -6,9 +6,10 @@
 //!
 //! Left out: what to do about a commit that does not fit. That is HEAL's business.
 
-use super::Standing;
+use super::{Parts, Standing};
 use crate::change::{
-    DatabaseDigest, Digest, Epoch, Header, Lineage, LineageEntry, Position, Tag, Version,
+    ChainHasher, Commit, DatabaseDigest, Digest, Epoch, Header, Lineage, LineageEntry, Position,
+    Tag, Version,
 };
 use crate::error::{Error, Result};
 
@@ -34,6 +35,25 @@ pub(crate) fn unreachable_version(to: Version) -> Error {
         format!("the log of this copy does not reach back to version {to}"),
     )
     .hint("this copy is rebuilt from its source")
+}
+
+/// Reads a commit's parts, and fails if they are not those that its chain names.
+pub(crate) fn each_part(
+    commit: &Commit,
+    parts: Parts<'_>,
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let h = commit.header();
+    let mut hasher = ChainHasher::new(h.previous, h.epoch, h.tag, h.version, h.at);
+    for index in 0..commit.parts() {
+        let body = parts(commit, index)?;
+        hasher.update(&body);
+        each(&body)?;
+    }
+    if hasher.finish(h.digest) != commit.chain() {
+        return Err(diverged(h.version, "its parts do not give its chain"));
+    }
+    Ok(())
 }
 
 /// A lineage may replace a copy's if all that the copy has lies on it.

@@ -22,8 +22,8 @@ use super::pipeline::{Expect, Pipeline};
 use super::tables::Table;
 use super::{PostgresStore, log, state};
 use crate::change::{
-    BodyReader, ChainHasher, Change, Commit, DeclaredTable, Decoder, Digest, Lineage, Op, Position,
-    RequestId, RowChange, RowHasher, TableDigest, Tag, Timestamp, Value, ValueRef, Version,
+    BodyReader, Change, Commit, DeclaredTable, Decoder, Digest, Lineage, Op, Position, RequestId,
+    RowChange, RowHasher, TableDigest, Tag, Timestamp, Value, ValueRef, Version,
 };
 use crate::error::{Error, Result};
 use crate::store::Parts;
@@ -149,21 +149,14 @@ impl PostgresStore {
         commit: &Commit,
         parts: Parts<'_>,
     ) -> Result<()> {
-        let h = *commit.header();
-        let mut hasher = ChainHasher::new(h.previous, h.epoch, h.tag, h.version, h.at);
-        for index in 0..commit.parts() {
-            let body = parts(commit, index)?;
-            hasher.update(&body);
-            self.requests(work, [log::append_part(h.version, &body)])?;
-            self.apply_body(work, reader, &body, h.at)?;
+        let h = commit.header();
+        history::each_part(commit, parts, |body| {
+            self.requests(work, [log::append_part(h.version, body)])?;
+            self.apply_body(work, reader, body, h.at)?;
             // Nothing of a large commit is kept longer than it must.
             self.settle_rows(work)?;
-            work.pipeline.finish(self.session()?)?;
-        }
-        if hasher.finish(h.digest) != commit.chain() {
-            return Err(diverged(h.version, "its parts do not give its chain"));
-        }
-        Ok(())
+            work.pipeline.finish(self.session()?)
+        })
     }
 
     /// Applies the entries of one part, in order.

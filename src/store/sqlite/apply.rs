@@ -12,9 +12,8 @@ use super::schema::{self, Schema};
 use super::sequences;
 use super::state::{self, int};
 use crate::change::{
-    BodyReader, ChainHasher, Change, Commit, DeclaredTable, Decoder, Lineage, Object, ObjectKind,
-    Op, Position, RequestId, RowChange, SchemaStep, TableDigest, TableShape, Timestamp, ValueRef,
-    Version,
+    BodyReader, Change, Commit, DeclaredTable, Decoder, Lineage, Object, ObjectKind, Op, Position,
+    RequestId, RowChange, SchemaStep, TableDigest, TableShape, Timestamp, ValueRef, Version,
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::Parts;
@@ -125,18 +124,11 @@ impl SqliteStore {
         commit: &Commit,
         parts: Parts<'_>,
     ) -> Result<()> {
-        let h = *commit.header();
-        let mut hasher = ChainHasher::new(h.previous, h.epoch, h.tag, h.version, h.at);
-        for index in 0..commit.parts() {
-            let body = parts(commit, index)?;
-            hasher.update(&body);
-            self.append_part(h.version, &body)?;
-            self.apply_body(reader, &body, h.version, h.at)?;
-        }
-        if hasher.finish(h.digest) != commit.chain() {
-            return Err(diverged(h.version, "its parts do not give its chain"));
-        }
-        Ok(())
+        let h = commit.header();
+        history::each_part(commit, parts, |body| {
+            self.append_part(h.version, body)?;
+            self.apply_body(reader, body, h.version, h.at)
+        })
     }
 
     /// Applies the entries of one part, in order.
