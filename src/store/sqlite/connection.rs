@@ -59,18 +59,7 @@ pub(crate) fn open_writable(disk: &dyn Disk, path: &Path, sync: Sync) -> Result<
         open(disk, path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let db = Db::of(&connection);
     db.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let mut mode = String::new();
-    db.query("PRAGMA journal_mode = WAL", &[], |row| {
-        mode = row.text(0)?.to_owned();
-        Ok(())
-    })?;
-    if mode != "wal" {
-        return Err(Error::invalid(
-            "WAL_REFUSED",
-            format!("{} cannot use a write-ahead log", path.display()),
-        )
-        .hint("a SQLite backing file must lie on a local disk, not on a network file system"));
-    }
+    use_log(db, path)?;
     // Checkpoints are the engine's business: they must stay off the commit path.
     db.execute_batch(
         "PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32000",
@@ -100,6 +89,30 @@ pub(crate) fn open_without_log(disk: &dyn Disk, path: &Path) -> Result<Connectio
     }
     uri.push_str("?immutable=1");
     open(disk, Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Keeps transactions whole by a write-ahead log.
+pub(crate) fn use_log(db: Db, path: &Path) -> Result<()> {
+    if set_journal(db, "wal")? == "wal" {
+        return Ok(());
+    }
+    Err(Error::invalid("WAL_REFUSED", format!("{} cannot use a write-ahead log", path.display()))
+        .hint("a SQLite backing file must lie on a local disk, not on a network file system"))
+}
+
+/// Keeps them whole by a rollback journal, if nobody else has the file open.
+pub(crate) fn use_rollback_journal(db: Db) -> Result<()> {
+    set_journal(db, "delete").map(drop)
+}
+
+/// Which one it is then; outside any transaction.
+fn set_journal(db: Db, mode: &str) -> Result<String> {
+    let mut is = String::new();
+    db.query(&format!("PRAGMA journal_mode = {mode}"), &[], |row| {
+        is = row.text(0)?.to_owned();
+        Ok(())
+    })?;
+    Ok(is)
 }
 
 /// Sets when commits are synced; outside any transaction.

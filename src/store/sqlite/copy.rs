@@ -5,6 +5,7 @@
 
 use super::SqliteStore;
 use super::capture::Mode;
+use super::connection;
 use super::schema::{self, Schema};
 use super::sequences;
 use super::source::has_rows;
@@ -17,19 +18,22 @@ use crate::store::{SnapshotItem, Source};
 impl SqliteStore {
     /// Fills this empty copy from `source`, in one transaction.
     ///
+    /// With a rollback journal, where new pages go to their place at once: a write-ahead log would hold every
+    /// page a second time, and with a copy in memory that is twice the memory.
+    ///
     /// Fails with `SOURCE_DAMAGED`, nothing kept, if the source's rows do not give the digest that it
     /// claims.
     pub fn fill(&mut self, source: &mut dyn Source) -> Result<Position> {
+        connection::use_rollback_journal(self.db)?;
         self.begin()?;
-        match self.fill_inside(source) {
-            Ok(position) => Ok(position),
-            Err(error) => {
-                self.capture.mode = Mode::Off;
-                self.rollback()?;
-                self.load()?;
-                Err(error)
-            }
+        let filled = self.fill_inside(source);
+        if filled.is_err() {
+            self.capture.mode = Mode::Off;
+            self.rollback()?;
+            self.load()?;
         }
+        connection::use_log(self.db, &self.path)?;
+        filled
     }
 
     fn fill_inside(&mut self, source: &mut dyn Source) -> Result<Position> {
