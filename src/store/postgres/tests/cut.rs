@@ -144,17 +144,20 @@ fn whoever_takes_over_waits_for_a_zombie() {
     let mut copy = PostgresStore::open(place.clone()).unwrap();
     author.bring(&mut copy, 0);
     let database = url.rsplit('/').next().unwrap().to_owned();
+    let behind = database.clone();
     let zombie = thread::spawn(move || {
-        let sql =
-            "BEGIN; SELECT 1 FROM _syncline_position FOR UPDATE; SELECT pg_sleep(1.5); COMMIT";
-        server.sql(&database, sql)
+        let sql = "BEGIN; SELECT 1 FROM _syncline_position FOR UPDATE; SELECT pg_sleep(1.5); \
+                   CREATE TABLE late (); COMMIT";
+        server.sql(&behind, sql)
     });
     thread::sleep(std::time::Duration::from_millis(500));
     let hasty = place.clone().within(std::time::Duration::from_millis(400));
     let mut hasty = PostgresStore::open(hasty).unwrap();
     assert_eq!(hasty.take_epoch(Tag(5), &holder("hasty")).unwrap_err().code(), "BACKING_LOCKED");
     let taken = PostgresStore::open(place).unwrap().take_epoch(Tag(6), &holder("patient")).unwrap();
-    assert!(zombie.is_finished(), "it waited");
+    let late = "SELECT count(*) FROM pg_tables WHERE tablename = 'late'";
+    assert_eq!(server.sql(&database, late).trim(), "1", "it waited");
+    zombie.join().unwrap();
     assert_eq!(taken.version, Version(4));
     let error = copy.renew(Timestamp(1)).unwrap_err();
     assert_eq!(error.code(), "FENCED");
