@@ -87,8 +87,8 @@ fn unready(
     }
     let writes = role != Some("reader") && status.role == Role::Writer;
     let usable = match status.state {
-        State::Ok | State::Healing | State::SourceDamaged => true,
-        State::Stale | State::Restored | State::DiskFull => !writes,
+        State::Ok | State::Healing => true,
+        State::Stale | State::Restored | State::DiskFull | State::SourceDamaged => !writes,
         State::Loading | State::Fenced | State::Failed => false,
     };
     if !usable {

@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub unflushed: bool,
     /// The answer to a COMMIT was lost, and this copy does not yet follow what was decided.
     pub(super) unsettled: bool,
+    /// This copy was filled with rows that others changed, and knows no others: why.
+    pub(super) damaged: Option<String>,
     /// The last checkpoint that brought everything over and synced it; none while another one is under way.
     pub checkpointed: Option<Checkpointed>,
 }
@@ -104,29 +106,43 @@ impl Core {
             found_restored: false,
             unflushed: false,
             unsettled: false,
+            damaged: None,
             checkpointed: None,
         };
         core.identity = core.file_identity()?;
         core.log = core.log_identity()?;
-        core.store.serve_clients()?;
         if let Backing::File(file) = &core.backing {
             file.follow()?;
         }
-        if let Backing::Server(server) = &core.backing {
-            core.store.refuse_what(server.refusals());
-        }
-        if !core.backing.is_itself() {
-            // The backing database is the truth: this copy may lose its end, but must stay whole.
-            core.store.set_sync(Sync::Normal)?;
-            core.sync = Sync::Normal;
-            core.store.checkpoint_by_itself()?;
-        }
+        core.serve_clients_there()?;
         Ok(core)
+    }
+
+    fn serve_clients_there(&mut self) -> Result<()> {
+        self.store.serve_clients()?;
+        if let Backing::Server(server) = &self.backing {
+            self.store.refuse_what(server.refusals());
+        }
+        if !self.backing.is_itself() {
+            // The backing database is the truth: this copy may lose its end, but must stay whole.
+            self.store.set_sync(Sync::Normal)?;
+            self.sync = Sync::Normal;
+            self.store.checkpoint_by_itself()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with another copy beside the same backing database.
+    pub(super) fn go_on_with(&mut self, copy: SqliteStore) -> Result<()> {
+        self.store = copy;
+        self.settings = Settings::default();
+        self.serve_clients_there()?;
+        self.serve()
     }
 
     /// Fails unless this writer still has the epoch.
     pub fn confirm(&mut self) -> Result<()> {
-        self.refuse_if_not_writing()?;
+        self.refuse_if_not_reigning()?;
         self.be_settled()?;
         self.refuse_if_replaced()?;
         match self.durable().confirm() {
@@ -305,7 +321,7 @@ impl Core {
     /// What was away, or full, is not any more.
     fn is_well(&self) {
         if matches!(self.shared.condition().state, State::DiskFull | State::Stale) {
-            self.shared.set_condition(State::Ok, "");
+            self.is_well_again();
         }
     }
 
@@ -330,7 +346,7 @@ impl Core {
 
     /// Renews the lease; notices at once if the database was overtaken or restored.
     pub fn renew(&mut self) -> Result<()> {
-        self.refuse_if_not_writing()?;
+        self.refuse_if_not_reigning()?;
         self.be_settled()?;
         self.refuse_if_replaced()?;
         let lease = self.now() + self.shared.options.lease;

@@ -56,6 +56,12 @@ impl Core {
     }
 
     pub fn refuse_if_not_writing(&self) -> Result<()> {
+        self.refuse_if_not_reigning()?;
+        self.refuse_if_damaged()
+    }
+
+    /// Fails if this node is not, or not any more, who may write.
+    pub fn refuse_if_not_reigning(&self) -> Result<()> {
         let condition = self.shared.condition();
         match condition.state {
             State::Restored => Err(Error::new(Kind::Diverged, "RESTORED", condition.note).hint(

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::changed::look_at_the_server;
 use super::core::{Checkpointed, Core};
 use super::database::Keep;
 use super::inbox::Inbox;
@@ -74,6 +75,7 @@ pub(crate) fn start(
             next,
             marked: Instant::now(),
             trimmed: Instant::now(),
+            recounted: Instant::now(),
             last: None,
             decisions,
         };
@@ -106,6 +108,8 @@ struct Keeping {
     next: u64,
     marked: Instant,
     trimmed: Instant,
+    /// When the rows of a server were last recounted, because they were not what they should be.
+    recounted: Instant,
     last: Option<Position>,
     /// Decisions about restores that this keeper has followed.
     decisions: u64,
@@ -131,6 +135,7 @@ impl Keeping {
                 return self.between_groups(|core| core.resolve(Keep::Backing).map(drop));
             }
             State::Restored | State::Fenced | State::Failed => return Ok(()),
+            State::SourceDamaged => self.look_at_the_rows(),
             _ => {}
         }
         self.follow_decisions()?;
@@ -152,6 +157,22 @@ impl Keeping {
             self.between_groups(|core| core.write_mark())?;
         }
         Ok(())
+    }
+
+    /// The rows that this copy was filled with were changed by others. Perhaps they have put them back.
+    fn look_at_the_rows(&mut self) {
+        if self.recounted.elapsed() < self.shared.options.check_every {
+            return;
+        }
+        let looked = look_at_the_server(&self.shared).and_then(|there| match there.equal {
+            true => self.between_groups(Core::load_again),
+            false => Ok(()),
+        });
+        self.recounted = Instant::now();
+        // Nothing of this node's own failed.
+        if let Err(error) = looked {
+            tracing::warn!(%error, "could not look whether the rows are back");
+        }
     }
 
     /// After a restore was decided, another file may lie there. The writer has it open by now.

@@ -20,6 +20,7 @@
 
 mod answers;
 mod backing;
+mod changed;
 mod copies;
 mod core;
 mod database;

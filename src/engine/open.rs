@@ -125,11 +125,17 @@ pub(crate) fn build_core(shared: &Arc<Shared>, mut file: SqliteStore) -> Result<
 
 /// A copy in memory of all that a backing database has.
 pub(super) fn fill_in_memory(shared: &Shared, there: &mut dyn Source) -> Result<SqliteStore> {
+    let mut copy = empty_in_memory(shared)?;
+    copy.fill(there)?;
+    Ok(copy)
+}
+
+/// A copy in memory that follows, of nothing yet.
+pub(super) fn empty_in_memory(shared: &Shared) -> Result<SqliteStore> {
     let path = format!("/{}.db", shared.options.name);
     let limit = shared.options.limits.commit_bytes;
-    let mut copy = SqliteStore::open(Arc::new(MemoryDisk::new()), path.as_ref(), Sync::Off, limit)?;
+    let copy = SqliteStore::open(Arc::new(MemoryDisk::new()), path.as_ref(), Sync::Off, limit)?;
     copy.follow()?;
-    copy.fill(there)?;
     Ok(copy)
 }
 
@@ -284,7 +290,8 @@ impl Core {
     pub(crate) fn close(&mut self) -> Result<()> {
         // Also after a commit that found no space, if there is some by now: what it wrote of itself behind
         // the log's end may be whole, and the next start would take it for done. This writes over it.
-        if !matches!(self.shared.condition().state, State::Ok | State::DiskFull | State::Stale) {
+        let state = self.shared.condition().state;
+        if !matches!(state, State::Ok | State::DiskFull | State::Stale | State::SourceDamaged) {
             return Ok(());
         }
         self.flush_now()?;

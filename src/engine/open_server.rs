@@ -5,11 +5,12 @@
 use std::sync::atomic::Ordering;
 
 use super::backing::Backing;
+use super::changed::fill_as_found;
 use super::core::Core;
 use super::database::Database;
 use super::follower::Follower;
 use super::mark;
-use super::open::{copy_in_step_with, fill_in_memory, start_writing};
+use super::open::{copy_in_step_with, start_writing};
 use super::options::OnRestore;
 use super::reign::{holder_that_may_be_followed, take_epoch};
 use super::resolve::{hold_left_behind, left_behind};
@@ -51,10 +52,14 @@ pub(super) fn open_writer(database: &Database, place: &dyn ServerPlace) -> Resul
     }
     hold_left_behind(shared, server.as_mut());
     let mut follower = Follower::open(shared.clone())?;
-    let copy = copy_in_step_with(server.as_mut(), &mut follower)?;
-    let core = Core::new(copy, Backing::Server(server), shared.clone())?;
+    let (copy, damage) = match copy_in_step_with(server.as_mut(), &mut follower) {
+        // Whoever refused to start could neither show these rows nor adopt them.
+        Err(error) if error.code() == "SOURCE_DAMAGED" => fill_as_found(shared, server.as_mut())?,
+        copy => (copy?, None),
+    };
+    let mut core = Core::new(copy, Backing::Server(server), shared.clone())?;
     core.serve()?;
-    shared.set_condition(State::Ok, "");
+    core.goes_on(damage.as_ref());
     start_writing(database, core)
 }
 
@@ -66,7 +71,7 @@ fn wait_for_a_decision(
 ) -> Result<()> {
     let shared = database.shared();
     holder_that_may_be_followed(shared, server.as_mut(), shared.options.take_over)?;
-    let copy = fill_in_memory(shared, server.as_mut())?;
+    let (copy, _) = fill_as_found(shared, server.as_mut())?;
     let mut core = Core::new(copy, Backing::Server(server), shared.clone())?;
     core.serve()?;
     core.found_restored = true;

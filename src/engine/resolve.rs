@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::backing::Backing;
+use super::changed::fill_as_found;
 use super::core::Core;
 use super::database::{Database, Keep, wait};
 use super::mark::{beside, remove_database};
-use super::open::{build_core, fill_in_memory};
+use super::open::build_core;
 use super::open_file::{open_file, part_from_log, put_in_place};
 use super::open_server::open_backing_server;
 use super::options::{BackingPlace, DatabaseOptions};
@@ -190,9 +191,10 @@ impl Core {
     fn go_on_with_server(&mut self, mut server: Box<dyn ServerStore>) -> Result<Position> {
         let shared = self.shared.clone();
         self.take_epoch_of(server.as_mut())?;
-        let copy = fill_in_memory(&shared, server.as_mut())?;
+        let (copy, damage) = fill_as_found(&shared, server.as_mut())?;
         *self = Core::new(copy, Backing::Server(server), shared)?;
         self.serve()?;
+        self.goes_on(damage.as_ref());
         self.resolved()
     }
 
@@ -204,7 +206,7 @@ impl Core {
 
     fn resolved(&mut self) -> Result<Position> {
         let shared = self.shared.clone();
-        shared.set_condition(State::Ok, "");
+        self.is_well_again();
         self.checkpoint_begins()?;
         self.checkpoint(true)?;
         remove_database(shared.options.disk.as_ref(), &shared.options.set_aside());

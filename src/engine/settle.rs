@@ -13,6 +13,8 @@
 //!
 //! Left out: flushing again what was acknowledged from memory. It carries the old epoch: it is held.
 
+use std::sync::atomic::Ordering;
+
 use super::backing::Backing;
 use super::core::Core;
 use super::reign::take_epoch;
@@ -62,11 +64,20 @@ impl Core {
         if self.durable().lineage().0.len() == self.store.lineage().0.len() {
             self.take_next_epoch()?;
         }
-        // Without clients' triggers and key actions.
-        self.store.follow()?;
-        let followed = self.undo_what_the_backing_lacks().and_then(|()| self.follow_the_backing());
-        self.store.serve_clients()?;
-        followed?;
+        self.catch_up()
+    }
+
+    /// Brings this copy to where the backing database is.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        // A copy with others' rows has nothing to go on from: it is loaded anew.
+        if self.damaged.is_none() {
+            // Without clients' triggers and key actions.
+            self.store.follow()?;
+            let followed =
+                self.undo_what_the_backing_lacks().and_then(|()| self.follow_the_backing());
+            self.store.serve_clients()?;
+            followed?;
+        }
         self.unsettled = false;
         Ok(())
     }
@@ -105,6 +116,7 @@ impl Core {
             let mut parts = |commit: &Commit, i| server.part(commit.version(), i);
             let position = self.store.apply(&lineage, &commits, &mut parts)?;
             if commits.is_empty() {
+                self.shared.durable.store(position.version.0, Ordering::Release);
                 self.shared.publish(position);
                 return Ok(());
             }

@@ -3,6 +3,8 @@
 //! Rows that someone changed behind Syncline's back are reported, never undone unasked. `adopt` makes
 //! what is there a commit, so that every copy follows; `repair` writes back what the history says.
 
+use std::time::Duration;
+
 use super::backing::Backing;
 use super::core::Core;
 use super::database::{Database, wait};
@@ -13,6 +15,7 @@ use crate::acknowledge::Level;
 use crate::change::{DatabaseDigest, Position};
 use crate::error::{Error, Result};
 use crate::store::sqlite::Reader;
+use crate::store::{ServerPlace, Standing};
 
 /// What `verify` does about rows that do not give the digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub struct VerifyReport {
 impl Database {
     /// Recounts every stored row and compares. Blocks on storage, long.
     pub fn verify(&self, mode: VerifyMode) -> Result<VerifyReport> {
+        if self.serves_changed_rows() {
+            return self.verify_changed_rows(mode);
+        }
         let mut report = self.recount()?;
         if report.equal {
             self.recount_backing(&mut report)?;
@@ -63,8 +69,14 @@ impl Database {
             }
             (Role::Reader, _) => self.rebuild()?,
         }
-        let after = self.recount()?;
-        Ok(VerifyReport { findings: report.findings, ..after })
+        self.verify_after(report.findings)
+    }
+
+    /// Recounts after something was done about `findings`.
+    pub(super) fn verify_after(&self, findings: Vec<String>) -> Result<VerifyReport> {
+        let mut after = self.recount()?;
+        self.recount_backing(&mut after)?;
+        Ok(VerifyReport { findings, ..after })
     }
 
     fn rebuild(&self) -> Result<()> {
@@ -82,62 +94,65 @@ impl Database {
         if self.role() == Role::Reader || !is_ok {
             return Ok(());
         }
-        let (standing, claimed, found) = match &options.backing {
+        let there = match &options.backing {
             BackingPlace::File(path) => {
                 if copy.path == *path && copy.disk.vfs() == options.disk.vfs() {
                     return Ok(());
                 }
-                Reader::open(&options.disk, path)?.recount()?
+                compared(Reader::open(&options.disk, path)?.recount()?)
             }
-            BackingPlace::Server(place) => {
-                let mut server = place.open(options.lease / 2)?;
-                (server.standing()?, server.digests()?, server.recount()?)
-            }
+            BackingPlace::Server(place) => recount_server(place.as_ref(), options.lease / 2)?,
         };
-        let wrong = findings(&claimed, &found);
-        report.equal = wrong.is_empty() && found.total() == standing.position.digest;
-        report.findings.extend(wrong.iter().map(|line| format!("in the backing database, {line}")));
+        report.equal = there.equal;
+        report
+            .findings
+            .extend(there.findings.iter().map(|line| format!("in the backing database, {line}")));
         Ok(())
     }
 
-    /// The copy is right, and the backing database is not: a server is given the copy's rows.
+    /// The copy is right, and the backing database is not: a server is given the copy's rows, or has its own
+    /// made a commit.
     fn mend_backing(&self, mode: VerifyMode, findings: Vec<String>) -> Result<VerifyReport> {
-        match (&self.options().backing, mode) {
-            (BackingPlace::Server(_), VerifyMode::Repair) => {
-                wait(self.inbox()?.errand(Core::write_over_the_server)?)?;
-                let mut after = self.recount()?;
-                self.recount_backing(&mut after)?;
-                Ok(VerifyReport { findings, ..after })
-            }
-            (place, _) => Err(only_the_backing(place, &findings)),
-        }
+        let mend = match (&self.options().backing, mode) {
+            (BackingPlace::File(_), _) => return Err(only_the_backing(&findings)),
+            (BackingPlace::Server(_), VerifyMode::Repair) => Core::write_over_the_server,
+            (BackingPlace::Server(_), _) => Core::adopt,
+        };
+        wait(self.inbox()?.errand(mend)?)?;
+        self.verify_after(findings)
     }
 
     fn recount(&self) -> Result<VerifyReport> {
-        let (standing, claimed, found) = self.with_reader(|reader| reader.recount())?;
-        let findings = findings(&claimed, &found);
-        let position = standing.position;
-        let equal = findings.is_empty() && found.total() == position.digest;
-        if equal {
-            let version = position.version;
+        let report = compared(self.with_reader(|reader| reader.recount())?);
+        if report.equal {
+            let version = report.position.version;
             self.with_store(move |store| crate::store::Store::set_verified(store, version))?;
             self.shared().verified_at(version);
         }
-        Ok(VerifyReport { position, equal, findings })
+        Ok(report)
     }
 }
 
-fn only_the_backing(place: &BackingPlace, findings: &[String]) -> Error {
+/// Recounts the rows of a server.
+pub(super) fn recount_server(place: &dyn ServerPlace, limit: Duration) -> Result<VerifyReport> {
+    let mut server = place.open(limit)?;
+    Ok(compared((server.standing()?, server.digests()?, server.recount()?)))
+}
+
+/// What a recount came to: where it stands, what is claimed there, what was found.
+fn compared(recount: (Standing, DatabaseDigest, DatabaseDigest)) -> VerifyReport {
+    let (Standing { position, .. }, claimed, found) = recount;
+    let findings = findings(&claimed, &found);
+    let equal = findings.is_empty() && found.total() == position.digest;
+    VerifyReport { position, equal, findings }
+}
+
+fn only_the_backing(findings: &[String]) -> Error {
     let message =
         format!("this copy is right, the backing database is not: {}", findings.join("; "));
-    Error::diverged("BACKING_DIFFERS", message).hint(match place {
-        BackingPlace::File(_) => {
-            "start this node with working_copy = \"disk\", then `syncline verify --repair` or `--adopt`"
-        }
-        BackingPlace::Server(_) => {
-            "`syncline verify --repair` writes this copy's rows back; to keep the others', write them through this node"
-        }
-    })
+    Error::diverged("BACKING_DIFFERS", message).hint(
+        "start this node with working_copy = \"disk\", then `syncline verify --repair` or `--adopt`",
+    )
 }
 
 fn findings(claimed: &DatabaseDigest, found: &DatabaseDigest) -> Vec<String> {
@@ -160,8 +175,11 @@ fn findings(claimed: &DatabaseDigest, found: &DatabaseDigest) -> Vec<String> {
 
 impl Core {
     /// Makes the rows that are there a commit: each table that disagrees is dropped and made again with
-    /// them, in the log alone.
-    fn adopt(&mut self) -> Result<()> {
+    /// them, in the log alone. Of a server, its rows count.
+    pub(super) fn adopt(&mut self) -> Result<()> {
+        if let Backing::Server(_) = self.backing {
+            return self.adopt_from_server();
+        }
         self.begin(Level::Disk)?;
         self.store.begin_unit(false)?;
         let at = self.now();

@@ -142,3 +142,10 @@ pub(crate) fn source_damaged(
     )
     .hint("run `syncline verify` on the writer: rows were changed behind its back, or rotted")
 }
+
+/// The error of rows that only somebody else can have written.
+pub(crate) fn rows_invalid(what: &str) -> Error {
+    let message = format!("rows in the backing database are not as the schema demands: {what}");
+    Error::invalid("ROWS_INVALID", message)
+        .hint("nothing was done: put those rows right in the backing database first")
+}

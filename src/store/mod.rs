@@ -219,6 +219,14 @@ pub trait ServerStore: Store {
     /// Fails with `SOURCE_DAMAGED`, nothing changed, if the source's rows do not give the digest that it
     /// claims.
     fn replace(&mut self, source: &mut dyn Source) -> Result<Position>;
+
+    /// Takes over a commit that says what others have written here: log, digests and position, and no rows,
+    /// which are here already. In one transaction, in which nobody else writes to the tables.
+    ///
+    /// Nothing is done if the rows do not give the digest that the commit claims (`BACKING_CHANGING`: others
+    /// wrote again), or if a value would not come back exactly (`ROWS_INVALID`).
+    fn restate(&mut self, lineage: &Lineage, commit: &Commit, parts: Parts<'_>)
+    -> Result<Position>;
 }
 
 /// A database on a server, as it is known before anyone has reached it. Shown without its password.

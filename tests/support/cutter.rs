@@ -65,6 +65,11 @@ impl Cutter {
         self.state.left.store(messages as i64, Ordering::SeqCst);
     }
 
+    /// How many of those messages have not come yet.
+    pub fn left(&self) -> u64 {
+        self.state.left.load(Ordering::SeqCst).max(0) as u64
+    }
+
     /// Lets so many messages pass, and holds all that come after them, of all connections.
     pub fn hold_after(&self, messages: u64) {
         self.state.holds.store(true, Ordering::SeqCst);

@@ -133,26 +133,27 @@ impl PostgresStore {
         history::check_place(head, lineage, h)?;
         work.version = h.version;
         let mut reader = BodyReader::default();
-        if commit.parts() == 0 {
-            self.apply_body(work, &mut reader, commit.body(), h.at)?;
-        } else {
-            self.apply_parts(work, &mut reader, commit, parts)?;
-        }
+        self.each_body(work, commit, parts, |store, work, body| {
+            store.apply_body(work, &mut reader, body, h.at)
+        })?;
         self.settle_digests(work);
         history::check_digest(self.ledger.total(), h)
     }
 
-    fn apply_parts(
+    /// Hands over the body of a commit. That of a large one comes in parts, which are stored on the way.
+    pub(super) fn each_body(
         &mut self,
         work: &mut Work,
-        reader: &mut BodyReader,
         commit: &Commit,
         parts: Parts<'_>,
+        mut each: impl FnMut(&mut PostgresStore, &mut Work, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let h = commit.header();
+        if commit.parts() == 0 {
+            return each(self, work, commit.body());
+        }
         history::each_part(commit, parts, |body| {
-            self.requests(work, [log::append_part(h.version, body)])?;
-            self.apply_body(work, reader, body, h.at)?;
+            self.requests(work, [log::append_part(commit.version(), body)])?;
+            each(self, work, body)?;
             // Nothing of a large commit is kept longer than it must.
             self.settle_rows(work)?;
             work.pipeline.finish(self.session()?)
@@ -176,18 +177,26 @@ impl PostgresStore {
                     self.apply_row(work, reader.table(row.table), &row, &before, &after)?;
                 }
                 Change::Schema(step) => self.apply_step(work, &step)?,
-                Change::Sequence { table, after, .. } => {
-                    self.requests(work, [state::write_sequence(&table, after)])?;
-                }
-                Change::Setting { name, after, .. } => {
-                    self.requests(work, [write_setting(&name, after)?])?;
-                }
-                Change::Request { id, response } => {
-                    self.requests(work, [write_request(&id, response, work.version, at)])?;
-                }
+                other => self.apply_beside_rows(work, other, at)?,
             }
         }
         Ok(())
+    }
+
+    /// Applies what a commit says of neither rows nor schema.
+    pub(super) fn apply_beside_rows(
+        &mut self,
+        work: &mut Work,
+        change: Change<'_>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let request = match change {
+            Change::Row(_) | Change::Schema(_) => return Ok(()),
+            Change::Sequence { table, after, .. } => state::write_sequence(&table, after),
+            Change::Setting { name, after, .. } => write_setting(&name, after)?,
+            Change::Request { id, response } => write_request(&id, response, work.version, at),
+        };
+        self.requests(work, [request])
     }
 
     fn table_for(&self, declared: &DeclaredTable, version: Version) -> Result<Arc<Table>> {

@@ -32,6 +32,7 @@ mod pipeline;
 mod place;
 mod refusals;
 mod release;
+mod restate;
 mod source;
 mod state;
 mod steps;

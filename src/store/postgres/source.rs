@@ -178,7 +178,7 @@ pub(crate) fn snapshot(
     })
 }
 
-fn altered(table: &Table) -> Error {
+pub(crate) fn altered(table: &Table) -> Error {
     let message = format!("the table {:?} was altered in PostgreSQL", table.shape.name);
     Error::corrupt("SOURCE_DAMAGED", message)
         .hint("give it back the columns and the key that it had, or heal this copy from another")

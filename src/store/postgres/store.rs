@@ -152,6 +152,15 @@ impl ServerStore for PostgresStore {
     fn replace(&mut self, source: &mut dyn Source) -> Result<Position> {
         self.replace_by(source)
     }
+
+    fn restate(
+        &mut self,
+        lineage: &Lineage,
+        commit: &Commit,
+        parts: Parts<'_>,
+    ) -> Result<Position> {
+        self.restate_by(lineage, commit, parts)
+    }
 }
 
 impl ServerPlace for PostgresPlace {

@@ -242,13 +242,14 @@ fn model(schema: &str, name: &str, text: &str) -> Result<(Object, Table)> {
     Ok((object, Table::of(schema, &catalogue, shape)?))
 }
 
-/// Adds up a table that nobody has checked yet; or says which value SQLite would not give back.
+/// Adds up a table that others have written to; or says which value SQLite would not give back.
 pub(crate) fn count_exactly(
     session: &mut Session,
     table: &Table,
 ) -> Result<Result<TableDigest, String>> {
     let mut sum = TableDigest::empty(table.shape.fingerprint());
     let (mut hasher, mut refused) = (RowHasher::default(), None);
+    let first = usize::from(table.shape.keyed_by_rowid());
     session.copy_out(&table.select, &wire_types(table), |row| {
         if refused.is_some() {
             return Ok(());
@@ -257,9 +258,12 @@ pub(crate) fn count_exactly(
         let values: Vec<ValueRef<'_>> = columns
             .map(|(place, (_, kind))| read_value(row, place, *kind))
             .collect::<Result<_>>()?;
-        refused = inexact(row, table, &values);
-        hasher.start(None);
-        values.iter().for_each(|value| hasher.push(*value));
+        refused = inexact(row, table, (first, &values[first..]));
+        hasher.start(match values.first() {
+            Some(ValueRef::Integer(rowid)) if first == 1 => Some(*rowid),
+            _ => None,
+        });
+        values[first..].iter().for_each(|value| hasher.push(*value));
         sum.rows += 1;
         sum.digest += hasher.finish();
         Ok(())
@@ -267,17 +271,21 @@ pub(crate) fn count_exactly(
     Ok(refused.map_or(Ok(sum), Err))
 }
 
-/// Why a row would not come back as it is.
-fn inexact(row: &BinaryCopyOutRow, table: &Table, values: &[ValueRef<'_>]) -> Option<String> {
-    for (place, column) in table.types.columns.iter().enumerate() {
-        let why = match (column.kind, values[place]) {
+/// Why a row would not come back as it is; its values begin at a place of it.
+fn inexact(
+    row: &BinaryCopyOutRow,
+    table: &Table,
+    (first, values): (usize, &[ValueRef<'_>]),
+) -> Option<String> {
+    for (i, column) in table.types.columns.iter().enumerate() {
+        let why = match (column.kind, values[i]) {
             (ColumnType::Real | ColumnType::Float4, ValueRef::Real(real)) if real.is_nan() => {
                 "holds NaN, of which SQLite makes NULL"
             }
             (ColumnType::Json, ValueRef::Text(text)) if is_number(text) => {
                 "holds a bare number, which SQLite would not keep as text"
             }
-            (ColumnType::Numeric(_), value) if !value.is_null() && !is_whole(row, place) => {
+            (ColumnType::Numeric(_), value) if !value.is_null() && !is_whole(row, first + i) => {
                 "holds a number with more digits than SQLite keeps"
             }
             _ => continue,

@@ -1,7 +1,8 @@
 //! A full copy: HEAL's last rung, and how a copy in memory begins.
 //!
 //! Rows are read in one read transaction of the source, at its position, and recounted as they are
-//! stored. If the sum is not what the source claims, the *source* is damaged: nothing is kept.
+//! stored. If the sum is not what the source claims, the *source* is damaged: nothing is kept, unless the
+//! caller wants to see what is there.
 
 use super::SqliteStore;
 use super::capture::Mode;
@@ -10,10 +11,15 @@ use super::schema::{self, Schema};
 use super::sequences;
 use super::source::has_rows;
 use super::state;
-use crate::change::{DeclaredTable, Object, Position, SchemaStep, TableDigest, ValueRef};
-use crate::error::Result;
-use crate::store::history::source_damaged;
+use crate::change::{
+    DatabaseDigest, DeclaredTable, Object, Position, SchemaStep, TableDigest, ValueRef,
+};
+use crate::error::{Error, Result};
+use crate::store::history::{rows_invalid, source_damaged};
 use crate::store::{SnapshotItem, Source};
+
+/// Asked about a source whose rows do not give its digest: fails if nothing is to be kept.
+type Damaged<'a> = &'a mut dyn FnMut(Error) -> Result<()>;
 
 impl SqliteStore {
     /// Fills this empty copy from `source`, in one transaction.
@@ -24,19 +30,45 @@ impl SqliteStore {
     /// Fails with `SOURCE_DAMAGED`, nothing kept, if the source's rows do not give the digest that it
     /// claims.
     pub fn fill(&mut self, source: &mut dyn Source) -> Result<Position> {
+        let filled = self.fill_by(source, &mut Err);
+        filled.map_err(|error| match error.code() {
+            "ROWS_INVALID" => {
+                Error::corrupt("SOURCE_DAMAGED", error.message()).hint(error.hint_text())
+            }
+            _ => error,
+        })?;
+        Ok(self.position())
+    }
+
+    /// The same, also with rows that do not give the digest that the source claims: then this copy claims it,
+    /// too, and the error that says so is given. Rows that the schema does not allow are refused
+    /// (`ROWS_INVALID`).
+    pub(crate) fn fill_as_found(&mut self, source: &mut dyn Source) -> Result<Option<Error>> {
+        let mut damage = None;
+        self.fill_by(source, &mut |damaged| {
+            damage = Some(damaged);
+            Ok(())
+        })?;
+        Ok(damage)
+    }
+
+    fn fill_by(&mut self, source: &mut dyn Source, damaged: Damaged<'_>) -> Result<()> {
         connection::use_rollback_journal(self.db)?;
         self.begin()?;
-        let filled = self.fill_inside(source);
+        let filled = self.fill_inside(source, damaged);
         if filled.is_err() {
             self.capture.mode = Mode::Off;
             self.rollback()?;
             self.load()?;
         }
         connection::use_log(self.db, &self.path)?;
-        filled
+        filled.map_err(|error| match error.code() {
+            "SQLITE_CONSTRAINT" => rows_invalid(error.message()),
+            _ => error,
+        })
     }
 
-    fn fill_inside(&mut self, source: &mut dyn Source) -> Result<Position> {
+    fn fill_inside(&mut self, source: &mut dyn Source, damaged: Damaged<'_>) -> Result<()> {
         self.group_schema_changes();
         self.capture.clear();
         let mut counted = Vec::new();
@@ -54,7 +86,13 @@ impl SqliteStore {
         }
         self.capture.settle(&mut self.ledger);
         if self.ledger.total() != standing.position.digest {
-            return Err(source_damaged(&standing, self.ledger.digest(), &source.digests()?));
+            let claimed = source.digests()?;
+            let error = source_damaged(&standing, self.ledger.digest(), &claimed);
+            if claimed.total() != standing.position.digest {
+                return Err(error);
+            }
+            damaged(error)?;
+            self.claim(&claimed);
         }
         state::write_lineage(self.db, &standing.lineage)?;
         self.set_head(standing.position, standing.at);
@@ -62,7 +100,14 @@ impl SqliteStore {
         self.tag = standing.tag;
         self.reload_schema()?;
         self.prepare_commit()?;
-        self.finish_commit()
+        self.finish_commit().map(drop)
+    }
+
+    /// Makes the digests those, whatever the rows give.
+    fn claim(&mut self, claimed: &DatabaseDigest) {
+        for (name, table) in claimed.tables() {
+            self.ledger.set(name, *table);
+        }
     }
 
     fn fill_one(&mut self, item: SnapshotItem<'_>) -> Result<()> {

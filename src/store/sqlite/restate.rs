@@ -6,8 +6,11 @@ use super::capture::{Image, Mode};
 use super::raw::Db;
 use super::schema::quote;
 use super::{SqliteStore, Sync, recount, sequences};
-use crate::change::{DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Version};
+use crate::change::{
+    Commit, DatabaseDigest, DeclaredTable, ObjectKind, SchemaStep, TableDigest, Timestamp, Version,
+};
 use crate::error::{Error, Kind, Result};
+use crate::store::history::rows_invalid;
 use crate::store::vfs::MemoryDisk;
 use crate::store::{Source, Store};
 
@@ -49,6 +52,49 @@ impl SqliteStore {
             self.capture.forget_declared();
         }
         Ok(())
+    }
+
+    /// Commits the rows that are there (see [`restate_tables`](Self::restate_tables)), of a copy that follows:
+    /// gives the commit, if any table disagrees.
+    ///
+    /// Fails if one of those tables breaks a CHECK, NOT NULL or a foreign key.
+    pub(crate) fn restated(&mut self, at: Timestamp) -> Result<Option<Commit>> {
+        let wrong = self.disagreeing()?;
+        if wrong.is_empty() {
+            return Ok(None);
+        }
+        // Whoever follows is not asked about constraints.
+        self.serve_clients()?;
+        self.check_constraints(&wrong)?;
+        self.follow()?;
+        self.begin()?;
+        self.begin_unit(false)?;
+        self.restate_tables()?;
+        self.commit_unit(at, None)?;
+        let commit = self.group_commits().first().cloned();
+        self.commit()?;
+        Ok(commit)
+    }
+
+    fn check_constraints(&self, tables: &[(String, TableDigest)]) -> Result<()> {
+        let mut broken = None;
+        for (name, _) in tables {
+            self.db.query(&format!("PRAGMA main.quick_check({})", quote(name)), &[], |row| {
+                let said = row.text(0)?;
+                broken = broken.take().or_else(|| (said != "ok").then(|| said.to_owned()));
+                Ok(())
+            })?;
+        }
+        let concerned =
+            |table: &str| tables.iter().any(|(name, _)| name.eq_ignore_ascii_case(table));
+        self.db.query("PRAGMA main.foreign_key_check", &[], |row| {
+            let (child, parent) = (row.text(0)?.to_owned(), row.text(2)?);
+            if broken.is_none() && (concerned(&child) || concerned(parent)) {
+                broken = Some(format!("FOREIGN KEY constraint failed in {child}, to {parent}"));
+            }
+            Ok(())
+        })?;
+        broken.map_or(Ok(()), |what| Err(rows_invalid(&what)))
     }
 
     fn state_rows(&mut self, name: &str) -> Result<()> {
