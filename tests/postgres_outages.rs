@@ -213,6 +213,8 @@ fn fail_over(cutter: &Cutter, standby: &Server) {
 }
 
 fn caught_up(standby: &Server, url: &str, rows: i64) {
+    let table = "SELECT count(to_regclass('t'))";
+    eventually("it has the table", || standby.sql(name_in(url), table).trim() == "1");
     eventually("the standby has it", || {
         standby.sql(name_in(url), "SELECT count(*) FROM t").trim() == rows.to_string()
     });

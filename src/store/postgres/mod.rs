@@ -175,15 +175,16 @@ impl PostgresStore {
         let mark = self.ledger.mark();
         let mut open = Work::towards(becomes, lineage);
         let done = self.inside(|store| {
-            store.begin(&mut open, at)?;
-            if let Err(error) = work(store, &mut open) {
+            let sent = store.begin(&mut open, at).and_then(|()| work(store, &mut open));
+            let sent = sent.and_then(|()| store.end(&mut open));
+            if let Err(error) = sent {
                 // What was sent before may have failed already: that is then the reason.
                 if let Ok(session) = store.session() {
                     open.pipeline.finish(session)?;
                 }
                 return Err(error);
             }
-            store.finish(&mut open)
+            open.pipeline.commit(store.session()?)
         });
         if let Err(error) = done {
             self.ledger.undo_to(mark);
@@ -203,7 +204,8 @@ impl PostgresStore {
         work.pipeline.send(session, sql, parameters, Expect::Fence)
     }
 
-    fn finish(&mut self, work: &mut Work) -> Result<()> {
+    /// Sends what follows from the rows that were sent.
+    fn end(&mut self, work: &mut Work) -> Result<()> {
         let changed = self.ledger.changed().into_iter();
         let (there, gone): (Vec<_>, Vec<_>) =
             changed.map(|name| (name, self.ledger.get(name))).partition(|(_, is)| is.is_some());
@@ -218,9 +220,7 @@ impl PostgresStore {
         }
         let news = [text(&listen::channel(&self.schema)), text(&work.becomes.0.to_string())];
         let end = state::end(digests, news, work.logged.take());
-        self.requests(work, [end])?;
-        let session = self.session()?;
-        work.pipeline.commit(session)
+        self.requests(work, [end])
     }
 
     /// Runs `work` in a transaction that asks for no fence: what it does concerns nobody's rows.
