@@ -279,10 +279,9 @@ impl Core {
             }
             // Others may write there; what they wrote in the way of is refused, and the rest goes on.
             Err(error) if error.kind() == Kind::Diverged && self.file().is_none() => {
-                let message =
-                    format!("the backing database does not have the rows of this copy: {}", error.message());
+                let message = format!("the backing database does not take this: {}", error.message());
                 Err(Error::diverged("BACKING_DIFFERS", message).hint(
-                    "somebody changed its tables: `syncline verify` says what is different",
+                    "either a rule of its own refuses the row (the message names it), or somebody changed its rows: `syncline verify` says which",
                 ))
             }
             Err(error) => Err(self.failed(match error.kind() {

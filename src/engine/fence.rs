@@ -126,6 +126,10 @@ impl Core {
         {
             return Ok(());
         }
+        // Another file may have taken its place between these looks: then it was not overwritten.
+        if self.was_replaced()? {
+            return Ok(());
+        }
         Err(self.failed(
             Error::corrupt(
                 "BACKING_OVERWRITTEN",
