@@ -99,6 +99,12 @@ fn rows_that_differ_are_a_divergence_at_their_commit(place: &Place) {
         ("before", "UPDATE t SET v = 'mine' WHERE id = 2", "UPDATE t SET v = 'x' WHERE id = 2"),
         ("deleted", "UPDATE t SET v = 'mine' WHERE id = 2", "DELETE FROM t WHERE id = 2"),
         ("taken", "INSERT INTO u VALUES (9, 'k')", "INSERT INTO u VALUES (1, 'k')"),
+        (
+            "in_a_long_run",
+            "INSERT INTO t VALUES (1500, 'mine')",
+            "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+             INSERT INTO t SELECT i, 'yours' FROM n",
+        ),
     ];
     for (name, behind, sql) in cases {
         let mut author = Author::new();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::parameter::{Parameter, Sent, bytes, int, text};
 use super::pipeline::{Expect, Pipeline};
 use super::tables::Table;
-use super::{PostgresStore, log, state};
+use super::{PostgresStore, copy, log, state};
 use crate::change::{
     BodyReader, Change, Commit, DeclaredTable, Decoder, Digest, Lineage, Op, Position, RequestId,
     RowChange, RowHasher, TableDigest, Tag, Timestamp, Value, ValueRef, Version,
@@ -32,6 +32,8 @@ use crate::store::history::{self, diverged};
 /// A run of inserts is sent when it has so many bytes, or rows.
 const RUN_BYTES: usize = 1 << 20;
 const RUN_ROWS: usize = 10_000;
+/// A run of so many rows is worth the round trips of a COPY.
+const COPY_ROWS: usize = 1_000;
 
 /// Inserts into one table, column by column.
 struct Run {
@@ -39,6 +41,18 @@ struct Run {
     rows: usize,
     bytes: usize,
     version: Version,
+}
+
+impl Run {
+    /// Row by row, as COPY has it.
+    fn as_text(&self, table: &Table) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.bytes);
+        for row in 0..self.rows {
+            let values = self.columns.iter().map(|column| &column[row].0);
+            copy::add_row(&mut text, table.columns.iter().map(|(_, kind)| *kind).zip(values));
+        }
+        text
+    }
 }
 
 /// An open transaction.
@@ -305,6 +319,10 @@ impl PostgresStore {
         let table = self.tables[name].clone();
         let (count, version) = (run.rows as u64, run.version);
         let expect = Expect::Rows { count, table: name.into(), version };
+        if run.rows >= COPY_ROWS {
+            let rows = run.as_text(&table);
+            return work.pipeline.copy(self.session()?, &table.copy, rows, &expect);
+        }
         let columns = run.columns.into_iter().map(Parameter::Many).collect();
         work.pipeline.send(self.session()?, &table.insert, columns, expect)
     }

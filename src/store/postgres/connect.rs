@@ -24,7 +24,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use futures_util::Stream;
+use bytes::Bytes;
+use futures_util::{SinkExt, Stream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
@@ -357,6 +358,16 @@ impl Session {
         if !self.lost && self.batch("ROLLBACK").is_err() {
             self.lost = true;
         }
+    }
+
+    /// Brings rows in COPY's text format, and gives how many there were.
+    pub fn copy_in(&mut self, copy: &str, rows: Vec<u8>) -> Result<u64> {
+        let (client, copy) = (self.client.clone(), copy.to_owned());
+        self.wait(async move {
+            let mut sink = pin!(client.copy_in(&copy).await?);
+            sink.send(Bytes::from(rows)).await?;
+            sink.finish().await
+        })
     }
 
     /// Reads rows, one at a time. If `each` fails, the session is of no more use.

@@ -20,6 +20,7 @@
 mod adopt;
 mod apply;
 mod connect;
+mod copy;
 mod failure;
 mod fill;
 mod form;

@@ -152,6 +152,19 @@ impl Pipeline {
         self.send(session, request.0, request.1, Expect::Done)
     }
 
+    /// Brings rows by COPY, once all that was sent before is answered.
+    pub fn copy(
+        &mut self,
+        session: &mut Session,
+        sql: &str,
+        rows: Vec<u8>,
+        expect: &Expect,
+    ) -> Result<()> {
+        self.finish(session)?;
+        let copied = session.copy_in(sql, rows).map_err(|error| expect.failed(error))?;
+        expect.check(copied)
+    }
+
     /// Waits for all answers, and fails with the first that is not as expected.
     pub fn finish(&mut self, session: &mut Session) -> Result<()> {
         match self.all() {

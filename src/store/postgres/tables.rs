@@ -26,6 +26,7 @@ pub(crate) struct Table {
     /// Somebody altered it: it has other columns, or another key.
     pub altered: bool,
     pub insert: String,
+    pub copy: String,
     pub delete: String,
     pub select: String,
 }
@@ -53,6 +54,7 @@ impl Table {
             shape: shape.clone(),
             types,
             insert: insert(&name, &columns),
+            copy: copy(&name, &columns),
             delete: String::new(),
             select: select(&name, &columns),
             name,
@@ -114,6 +116,11 @@ fn insert(name: &str, columns: &[(String, ColumnType)]) -> String {
         arrays.join(", "),
         aliases.join(", ")
     )
+}
+
+fn copy(name: &str, columns: &[(String, ColumnType)]) -> String {
+    let names: Vec<&str> = columns.iter().map(|(column, _)| column.as_str()).collect();
+    format!("COPY {name} ({}) FROM STDIN", names.join(", "))
 }
 
 fn select(name: &str, columns: &[(String, ColumnType)]) -> String {

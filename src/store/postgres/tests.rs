@@ -16,7 +16,7 @@ use super::parameter::Parameter;
 use super::place::PostgresPlace;
 use super::source::read_value;
 use super::types::ColumnType;
-use super::{PostgresSource, PostgresStore};
+use super::{PostgresSource, PostgresStore, copy};
 use crate::change::{Value, ValueRef};
 use crate::store::conformance::server::Server;
 
@@ -41,6 +41,17 @@ fn there_and_back(session: &mut Session, kind: ColumnType, values: &[Value]) -> 
         let matched = session.execute(&found, vec![value.as_ref().into()]).unwrap();
         assert_eq!(matched, equal, "{kind:?} finds {value:?} again");
     }
+    let back = stored(session, kind);
+    session.batch("TRUNCATE t").unwrap();
+    let mut text = Vec::new();
+    values.iter().for_each(|value| copy::add_row(&mut text, [(kind, value)]));
+    let copied = session.copy_in("COPY t (c) FROM STDIN", text).unwrap();
+    assert_eq!(copied, values.len() as u64);
+    assert_eq!(stored(session, kind), back, "{kind:?} by COPY");
+    back
+}
+
+fn stored(session: &mut Session, kind: ColumnType) -> Vec<Value> {
     let mut back = Vec::new();
     let sql = format!("SELECT c{} FROM t ORDER BY i", kind.read_cast());
     session
