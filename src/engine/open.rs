@@ -15,6 +15,7 @@ use super::open_server::open_backing_server;
 use super::options::{BackingPlace, DatabaseOptions, Role, WorkingCopy};
 use super::readers::Readers;
 use super::reign::{holder_of, take_epoch};
+use super::resolve::{hold_left_behind, left_behind};
 use super::shared::{Shared, lock};
 use super::shelf;
 use super::status::State;
@@ -270,6 +271,31 @@ pub(super) fn copy_in_step_with(
         return Ok(copy);
     }
     fill_in_memory(&shared, there)
+}
+
+/// Serves what was found restored, and writes nothing, until someone decides.
+pub(super) fn wait_for_a_decision(database: &Database, mut core: Core, why: &str) -> Result<()> {
+    let shared = database.shared();
+    core.found_restored = true;
+    core.left_behind = left_behind(&shared.options);
+    let note = format!("the backing database was restored while this node was down: {why}");
+    shared.set_condition(State::Restored, note);
+    start_writing(database, core)
+}
+
+/// Takes the next epoch, of a restored database too, and holds what only a copy that was set aside has.
+pub(super) fn begin_to_reign(
+    shared: &Shared,
+    there: &mut dyn Store,
+    restored: Option<String>,
+) -> Result<()> {
+    let taken = take_epoch(shared, there, shared.options.take_over)?;
+    if let Some(why) = restored {
+        tracing::warn!(database = %shared.options.name, why, "the backing database was restored; adopted it");
+        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
+    }
+    hold_left_behind(shared, there);
+    Ok(())
 }
 
 impl Core {

@@ -1,16 +1,13 @@
 //! Opening a SQLite backing file to write it: whether it is the one that was left, and with its own log.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use super::database::Database;
 use super::mark::{self, beside, remove_database};
-use super::open::{build_core, io_failed, start_writing};
+use super::open::{begin_to_reign, build_core, io_failed, start_writing, wait_for_a_decision};
 use super::options::{DatabaseOptions, OnRestore};
-use super::reign::{holder_of, holder_that_may_be_followed, locked_by, may_take_epoch, take_epoch};
-use super::resolve::{hold_left_behind, left_behind};
+use super::reign::{holder_of, holder_that_may_be_followed, locked_by, may_take_epoch};
 use super::shared::Shared;
-use super::status::State;
 use crate::error::{Error, Result};
 use crate::store::sqlite::{SqliteStore, Sync, copy_without_log};
 
@@ -87,19 +84,9 @@ pub(super) fn open_writer(database: &Database, path: &Path) -> Result<()> {
     let adopt = options.on_restore == OnRestore::Adopt;
     if let Some(why) = restored.as_ref().filter(|_| !adopt) {
         holder_that_may_be_followed(shared, &mut file, options.take_over)?;
-        let mut core = build_core(shared, file)?;
-        core.found_restored = true;
-        core.left_behind = left_behind(options);
-        let note = format!("the backing database was restored while this node was down: {why}");
-        shared.set_condition(State::Restored, note);
-        return start_writing(database, core);
+        return wait_for_a_decision(database, build_core(shared, file)?, why);
     }
-    let taken = take_epoch(shared, &mut file, options.take_over)?;
-    if let Some(why) = restored {
-        tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it");
-        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
-    }
-    hold_left_behind(shared, &mut file);
+    begin_to_reign(shared, &mut file, restored)?;
     start_writing(database, build_core(shared, file)?)
 }
 

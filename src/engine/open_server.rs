@@ -2,20 +2,16 @@
 //!
 //! The copy is brought into step as a reader's is: what it has and the server has not is undone and held.
 
-use std::sync::atomic::Ordering;
-
 use super::backing::Backing;
 use super::changed::fill_as_found;
 use super::core::Core;
 use super::database::Database;
 use super::follower::Follower;
 use super::mark;
-use super::open::{copy_in_step_with, start_writing};
+use super::open::{begin_to_reign, copy_in_step_with, start_writing, wait_for_a_decision};
 use super::options::OnRestore;
-use super::reign::{holder_that_may_be_followed, take_epoch};
-use super::resolve::{hold_left_behind, left_behind};
+use super::reign::holder_that_may_be_followed;
 use super::shared::Shared;
-use super::status::State;
 use crate::error::Result;
 use crate::store::{ServerPlace, ServerStore};
 
@@ -43,14 +39,13 @@ pub(super) fn open_writer(database: &Database, place: &dyn ServerPlace) -> Resul
     if let Some(why) = &restored
         && options.on_restore == OnRestore::Stop
     {
-        return wait_for_a_decision(database, server, why);
+        holder_that_may_be_followed(shared, server.as_mut(), options.take_over)?;
+        let (copy, _) = fill_as_found(shared, server.as_mut())?;
+        let core = Core::new(copy, Backing::Server(server), shared.clone())?;
+        core.serve()?;
+        return wait_for_a_decision(database, core, why);
     }
-    let taken = take_epoch(shared, server.as_mut(), options.take_over)?;
-    if let Some(why) = restored {
-        tracing::warn!(database = %options.name, why, "the backing database was restored; adopted it");
-        shared.settled.store(taken.epoch.0, Ordering::Relaxed);
-    }
-    hold_left_behind(shared, server.as_mut());
+    begin_to_reign(shared, server.as_mut(), restored)?;
     let mut follower = Follower::open(shared.clone())?;
     let (copy, damage) = match copy_in_step_with(server.as_mut(), &mut follower) {
         // Whoever refused to start could neither show these rows nor adopt them.
@@ -60,23 +55,5 @@ pub(super) fn open_writer(database: &Database, place: &dyn ServerPlace) -> Resul
     let mut core = Core::new(copy, Backing::Server(server), shared.clone())?;
     core.serve()?;
     core.goes_on(damage.as_ref());
-    start_writing(database, core)
-}
-
-/// Serves what the server has, and writes nothing, until someone decides.
-fn wait_for_a_decision(
-    database: &Database,
-    mut server: Box<dyn ServerStore>,
-    why: &str,
-) -> Result<()> {
-    let shared = database.shared();
-    holder_that_may_be_followed(shared, server.as_mut(), shared.options.take_over)?;
-    let (copy, _) = fill_as_found(shared, server.as_mut())?;
-    let mut core = Core::new(copy, Backing::Server(server), shared.clone())?;
-    core.serve()?;
-    core.found_restored = true;
-    core.left_behind = left_behind(&shared.options);
-    let note = format!("the backing database was restored while this node was down: {why}");
-    shared.set_condition(State::Restored, note);
     start_writing(database, core)
 }
