@@ -6,12 +6,16 @@
 #![allow(dead_code, reason = "each test that includes this module uses a part of it")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+
+#[allow(clippy::duplicate_mod, reason = "each helper stands alone")]
+#[path = "../support/ports.rs"]
+mod ports;
 
 /// One node.
 pub struct Node {
@@ -107,7 +111,7 @@ impl Node {
 
     /// Waits until it has ended by itself; the exit code.
     pub fn wait_ended(&mut self) -> i32 {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(code) = self.ended() {
                 return code;
@@ -166,9 +170,9 @@ impl Node {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that is this process's until it ends.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], ports::free_port()))
 }
 
 /// Runs one statement with arguments in Hrana's form; its result, or why it failed.

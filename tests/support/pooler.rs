@@ -1,13 +1,17 @@
 //! PgBouncer in front of a server, for the tests of one process that have it installed.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+#[allow(clippy::duplicate_mod, reason = "each helper stands alone")]
+#[path = "ports.rs"]
+mod ports;
 
 /// A running pooler; ends when dropped.
 pub struct Pooler {
@@ -32,7 +36,7 @@ impl Pooler {
             eprintln!("skipped: PgBouncer is not installed");
             return None;
         };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_port();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pgbouncer.ini");
         let settings = format!(

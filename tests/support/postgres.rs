@@ -11,13 +11,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+
+#[allow(clippy::duplicate_mod, reason = "each helper stands alone")]
+#[path = "ports.rs"]
+mod ports;
 
 /// The server of this process.
 pub struct Server {
@@ -102,7 +106,7 @@ impl Server {
 
     fn hold(programs: &Path, primary: &str) -> Result<Server, Box<dyn std::error::Error>> {
         let directory = tempfile::Builder::new().prefix("syncline-postgres-").tempdir()?.keep();
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = ports::free_port();
         let mut shell = Command::new("sh");
         shell.args(["-c", HOLD, "sh"]).arg(programs).arg(&directory);
         shell.arg(port.to_string()).arg(primary);
