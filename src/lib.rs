@@ -64,12 +64,12 @@
 //!           engine                    one database: writer or reader, sessions, groups
 //! order  acknowledge  ship  heal      the five questions (merge comes with several writers)
 //!            store                    rows, log and position, in one transaction; files and the VFS
-//!           change                    values, changes, commits, positions, digests: pure
+//!      change      dial               values, commits, positions, digests: pure; reaching a server
 //!            error                    sorted by what the caller does next
 //! ```
 //!
 //! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`store`], [`change`],
-//! [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
+//! [`dial`], [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
 
 // The pages are read in the source as often as in the browser, and there private names are no riddle.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -80,6 +80,7 @@ pub mod change;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod dial;
 pub mod engine;
 pub mod error;
 pub mod heal;

@@ -13,7 +13,7 @@
 //! order  acknowledge  ship  merge  heal      (strangers to each other)
 //!             raft
 //!    store   endpoint   peer                 (strangers)
-//!            change
+//!       change    dial                     (strangers)
 //!             error
 //! ```
 //!
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     // `planted` holds the bugs on purpose; every checker's target may ask it.
     &["error", "planted"],
-    &["change"],
+    &["change", "dial"],
     &["store", "endpoint", "peer"],
     &["raft"],
     &["order", "acknowledge", "ship", "merge", "heal"],

@@ -12,11 +12,11 @@
 
 use super::connect::{Purpose, Session};
 use super::parameter::{Parameter, bytes};
-use super::place::PostgresPlace;
 use super::state;
 use super::survey::{self, adopted_already, count_exactly, has_traces};
 use super::tables::{self, Table};
 use crate::change::{DatabaseDigest, Position};
+use crate::dial::postgres::PostgresPlace;
 use crate::error::{Error, Result};
 use crate::store::adoption::Adoption;
 use crate::store::sqlite::Catalogue;

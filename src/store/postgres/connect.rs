@@ -1,14 +1,7 @@
-//! Sessions: how they are opened, what is set on them, and how a thread waits for an answer.
+//! Sessions: how they are opened, what is set on them, and when they are given up.
 //!
-//! ```text
-//! any thread          session          runtime thread, one for all          server
-//!    │── call ──────────▶│── request ──────────▶│── bytes ──────────────────▶│
-//!    │   parked, bounded │◀───────── answer ────│◀───────────────────────────│
-//! ```
-//!
-//! Callers are synchronous, and may be inside a runtime of their own, so the connection is driven by a
-//! thread that no caller can block. A session that failed to answer in time is never asked again: nobody
-//! knows what its next answer would be the answer to. The store opens another.
+//! Callers are synchronous; how they wait is told in [`dial`]. A session that failed to answer in time is never
+//! asked again: nobody knows what its next answer would be the answer to. The store opens another.
 //!
 //! Between us and the server there may be a pooler that gives each transaction the session that is free just
 //! then. Nothing set on a session would hold, and a prepared statement could be another process's of the same
@@ -19,53 +12,22 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, Stream};
-use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
-use super::failure::{self, Answer, refused, silent, unavailable};
+use super::failure::{self, refused, silent, unavailable};
 use super::parameter::Parameter;
-use super::place::PostgresPlace;
-use super::tls;
+use crate::dial;
+use crate::dial::postgres::{Answer, PostgresPlace, is_answer};
 use crate::error::{Error, Result};
-
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let mut builder = Builder::new_multi_thread();
-        let built = builder.worker_threads(1).thread_name("postgres").enable_all().build();
-        built.expect("a thread can be started")
-    })
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Parks this thread until the future is done, whatever runtime the thread may belong to.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
 
 /// What an answer came to that is none, or not the one that was expected.
 pub(crate) struct Failed {
@@ -77,7 +39,7 @@ pub(crate) struct Failed {
 impl Failed {
     /// By what the server said, or did not say.
     pub fn of(error: Error) -> Failed {
-        let lost = !failure::is_answer(&error);
+        let lost = !is_answer(&error);
         Failed { error, lost }
     }
 }
@@ -108,22 +70,9 @@ pub(crate) async fn commit(client: Arc<Client>, limit: Duration) -> Result<(), F
 }
 
 /// Waits for an answer, but not forever.
-pub(crate) fn wait<T>(limit: Duration, future: impl Future<Output = Answer<T>>) -> Result<T> {
-    let _entered = runtime().enter();
-    // The caller may be a task that used up its turn: then a timer would never be ready.
-    let bounded = tokio::task::unconstrained(tokio::time::timeout(limit, future));
-    match block_on(bounded) {
-        Ok(answer) => answer.map_err(failure::error),
-        Err(_) => Err(silent(limit)),
-    }
-}
-
-/// Runs a future beside the connections, so that it goes on while nobody waits for it.
-pub(crate) fn beside<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> impl Future<Output = T> + Send {
-    let task = runtime().spawn(future);
-    async move { task.await.expect("it does not panic, and nobody stops it") }
+fn wait<T>(limit: Duration, future: impl Future<Output = Answer<T>>) -> Result<T> {
+    let answer = dial::wait(limit, future).ok_or_else(|| silent(limit))?;
+    answer.map_err(failure::error)
 }
 
 /// What a session is for.
@@ -168,10 +117,9 @@ impl Session {
         purpose: Purpose,
         heard: Option<mpsc::Sender<String>>,
     ) -> Result<Session> {
-        let tls = tls::connector(place)?;
-        let connected = wait(place.limit, place.config.connect(tls));
-        let (client, mut connection) = connected.map_err(|error| of_connecting(place, error))?;
-        let driver = runtime().spawn(async move {
+        let connected = wait(place.limit(), place.connect()?);
+        let (client, mut connection) = connected.map_err(|error| place.not_reached(error))?;
+        let driver = dial::spawn(async move {
             let mut next = std::future::poll_fn(|cx| connection.poll_message(cx));
             while let Some(Ok(message)) = (&mut next).await {
                 if let (AsyncMessage::Notification(n), Some(heard)) = (message, &heard) {
@@ -179,7 +127,7 @@ impl Session {
                 }
             }
         });
-        let (client, limit) = (Arc::new(client), place.limit);
+        let (client, limit) = (Arc::new(client), place.limit());
         let (prepared, lost, version) = (HashMap::new(), false, 0);
         let mark = format!("syncline.session_{:016x}", getrandom::u64().map_err(unavailable)?);
         let mut session = Session { client, driver, limit, prepared, lost, version, mark };
@@ -249,7 +197,7 @@ impl Session {
         }
         let answer = wait(self.limit, future);
         if let Err(error) = &answer {
-            self.lost |= !failure::is_answer(error);
+            self.lost |= !is_answer(error);
         }
         answer
     }
@@ -259,7 +207,7 @@ impl Session {
         if self.lost {
             return Err(unavailable("the connection was lost"));
         }
-        block_on(work).map_err(|failed| {
+        dial::block_on(work).map_err(|failed| {
             self.lost |= failed.lost;
             failed.error
         })
@@ -350,7 +298,7 @@ impl Session {
 
     /// Commits. `OUTCOME_UNKNOWN` if the answer is lost.
     pub fn commit(&mut self) -> Result<()> {
-        self.wait_beside(beside(commit(self.client(), self.limit)))
+        self.wait_beside(dial::beside(commit(self.client(), self.limit)))
     }
 
     /// Ends the transaction, whatever is left of it.
@@ -418,12 +366,6 @@ fn check_facts(version: u32, fsync: &str, sync: &str, encoding: &str, schema: &s
     Ok(())
 }
 
-/// Says where it was to be found, too.
-fn of_connecting(place: &PostgresPlace, error: Error) -> Error {
-    let message = format!("{place}: {}", error.message());
-    Error::new(error.kind(), error.code(), message).hint(error.hint_text()).source(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,15 +382,5 @@ mod tests {
         assert_eq!(code(check_facts(120_000, "on", "on", "UTF8", "public")), refused);
         assert_eq!(code(check_facts(150_000, "on", "on", "LATIN1", "public")), refused);
         assert_eq!(code(check_facts(150_000, "on", "on", "UTF8", "")), refused);
-    }
-
-    #[test]
-    fn waiting_works_inside_a_runtime_and_ends() {
-        let quick = Duration::from_millis(20);
-        let inside = Builder::new_current_thread().build().unwrap();
-        let silent = inside.block_on(async { wait::<()>(quick, std::future::pending()) });
-        assert_eq!(silent.unwrap_err().code(), "BACKING_UNAVAILABLE");
-        let nested = wait(quick, async { Ok(wait(quick, async { Ok(7) })) });
-        assert_eq!(nested.unwrap().unwrap(), 7);
     }
 }

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::connect::{Purpose, Session};
 use super::failure::unavailable;
-use super::place::PostgresPlace;
+use crate::dial::postgres::PostgresPlace;
 use crate::error::Result;
 
 /// The channel of a schema's news: names of channels are short, those of schemas may be longer.

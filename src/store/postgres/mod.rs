@@ -30,7 +30,6 @@ mod listen;
 mod log;
 mod parameter;
 mod pipeline;
-mod place;
 mod refusals;
 mod release;
 mod restate;
@@ -42,15 +41,14 @@ mod survey;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod types;
 mod undo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use crate::dial::postgres::PostgresPlace;
 pub use listen::Listener;
-pub use place::PostgresPlace;
 pub use source::PostgresSource;
 pub use types::TableTypes;
 

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::connect::{Failed, Session, beside, commit, within};
-use super::failure::{self, Answer};
+use super::connect::{Failed, Session, commit, within};
+use super::failure;
 use super::parameter::Parameter;
 use super::state::Request;
 use crate::change::Version;
+use crate::dial::beside;
+use crate::dial::postgres::Answer;
 use crate::error::{Error, Result};
 use crate::store::history::{diverged, fenced};
 

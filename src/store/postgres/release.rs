@@ -13,12 +13,12 @@
 //! unawares.
 
 use super::connect::{Purpose, Session};
-use super::place::PostgresPlace;
 use super::source::in_snapshot;
 use super::survey::has_traces;
 use super::types::ROWID;
 use super::{session_schema, state};
 use crate::change::Timestamp;
+use crate::dial::postgres::PostgresPlace;
 use crate::error::{Error, Kind, Result};
 use crate::store::Holder;
 use crate::store::adoption::Traces;

@@ -10,7 +10,6 @@ use tokio_postgres::binary_copy::BinaryCopyOutRow;
 use tokio_postgres::types::Type;
 
 use super::connect::{Purpose, Session};
-use super::place::PostgresPlace;
 use super::tables::{self, Table};
 use super::types::{ColumnType, read_decimal};
 use super::{failure, log, state};
@@ -18,6 +17,7 @@ use crate::change::{
     Chain, Commit, DatabaseDigest, Fingerprint, Object, ObjectKind, RowHasher, TableDigest,
     ValueRef, Version,
 };
+use crate::dial::postgres::PostgresPlace;
 use crate::error::{Error, Result};
 use crate::store::sqlite::Catalogue;
 use crate::store::{SnapshotItem, Source, Standing};

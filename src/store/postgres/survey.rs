@@ -20,11 +20,11 @@ use tokio_postgres::binary_copy::BinaryCopyOutRow;
 
 use super::connect::Session;
 use super::parameter::int;
-use super::place::PostgresPlace;
 use super::source::{in_snapshot, read_value, wire_types};
 use super::tables::{COLUMN_TYPE, Table};
 use super::types::{ColumnType, decimal, read_decimal};
 use crate::change::{Object, ObjectKind, RowHasher, TableDigest, ValueRef};
+use crate::dial::postgres::PostgresPlace;
 use crate::error::{Error, Result};
 use crate::store::adoption::{Adoptable, AdoptedColumn, Adoption, LeftOut};
 use crate::store::sqlite::{Catalogue, quote};

@@ -13,11 +13,11 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Purpose, Session};
 use super::parameter::Parameter;
-use super::place::PostgresPlace;
 use super::source::read_value;
 use super::types::ColumnType;
 use super::{PostgresSource, PostgresStore, copy};
 use crate::change::{Value, ValueRef};
+use crate::dial::postgres::PostgresPlace;
 use crate::store::conformance::server::Server;
 
 fn place(server: &Server) -> PostgresPlace {

@@ -20,9 +20,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::reason::Answer;
+use super::tls::connector;
 use crate::error::{Error, Result};
 
 /// How long anything may take, unless it is said otherwise.
@@ -30,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// What is checked of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Check {
+pub(super) enum Check {
     /// Nothing: it is on this machine.
     Nothing,
     /// Its certificate.
@@ -39,13 +43,17 @@ pub(crate) enum Check {
     Name,
 }
 
+/// What drives a client's requests, once it is spawned.
+pub(crate) type Connection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
 /// A database on a PostgreSQL server, and how long to wait for it.
 #[derive(Clone)]
 pub struct PostgresPlace {
-    pub(crate) config: Config,
-    pub(crate) check: Check,
-    pub(crate) roots: Option<PathBuf>,
-    pub(crate) limit: Duration,
+    config: Config,
+    check: Check,
+    roots: Option<PathBuf>,
+    limit: Duration,
 }
 
 impl fmt::Debug for PostgresPlace {
@@ -101,7 +109,7 @@ impl PostgresPlace {
         if config.get_hosts().iter().any(is_split) {
             return Err(unreadable("an @ in a user's name or password is written %40"));
         }
-        let (ssl, check) = tls(mode, config.get_hosts().iter().all(is_here))?;
+        let (ssl, check) = encryption(mode, config.get_hosts().iter().all(is_here))?;
         config.ssl_mode(ssl);
         if config.get_application_name().is_none() {
             config.application_name("syncline");
@@ -128,6 +136,26 @@ impl PostgresPlace {
     pub fn with_name(mut self, name: &str) -> PostgresPlace {
         self.config.application_name(name);
         self
+    }
+
+    /// How long to wait for an answer.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Connects to the first host that will have us. The error tells what is wrong with the certificates to
+    /// trust, before anybody is asked.
+    pub(crate) fn connect(
+        &self,
+    ) -> Result<impl Future<Output = Answer<(Client, Connection)>> + Send + '_> {
+        let tls = connector(self.check, self.roots.as_deref())?;
+        Ok(self.config.connect(tls))
+    }
+
+    /// An error of connecting, which says where it was to be found, too.
+    pub(crate) fn not_reached(&self, error: Error) -> Error {
+        let message = format!("{self}: {}", error.message());
+        Error::new(error.kind(), error.code(), message).hint(error.hint_text()).source(error)
     }
 }
 
@@ -165,7 +193,7 @@ fn is_here(host: &Host) -> bool {
     }
 }
 
-fn tls(mode: Option<&str>, here: bool) -> Result<(SslMode, Check)> {
+fn encryption(mode: Option<&str>, here: bool) -> Result<(SslMode, Check)> {
     let check = if here { Check::Nothing } else { Check::Name };
     Ok(match mode {
         None if here => (SslMode::Disable, check),

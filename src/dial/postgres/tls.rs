@@ -15,30 +15,30 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::place::{Check, PostgresPlace};
+use super::place::Check;
 use crate::error::{Error, Result};
 
 /// The error of a server that cannot prove who it is.
-pub(crate) fn refused(what: impl std::fmt::Display) -> Error {
+pub(crate) fn untrusted(what: impl std::fmt::Display) -> Error {
     Error::invalid("POSTGRES_TLS_REFUSED", format!("PostgreSQL cannot be trusted: {what}"))
         .hint("`sslrootcert` in the URL names a PEM file with the certificates to trust")
 }
 
-/// How connections to this place are encrypted.
-pub(crate) fn connector(place: &PostgresPlace) -> Result<MakeRustlsConnect> {
+/// How connections are encrypted, and what is checked: against the certificates in a file, or the system's.
+pub(super) fn connector(check: Check, file: Option<&Path>) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
-    let inner = match place.check {
+    let inner = match check {
         Check::Nothing => None,
         Check::Certificate | Check::Name => {
-            let roots = Arc::new(roots(place.roots.as_deref())?);
+            let roots = Arc::new(roots(file)?);
             let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
-            Some(builder.build().map_err(refused)?)
+            Some(builder.build().map_err(untrusted)?)
         }
     };
-    let verifier = Verifier { inner, check: place.check, provider: provider.clone() };
+    let verifier = Verifier { inner, check, provider: provider.clone() };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(refused)?
+        .map_err(untrusted)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
@@ -52,19 +52,19 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Some(file) => {
-            let unreadable = |e| refused(format_args!("{}: {e}", file.display()));
+            let unreadable = |e| untrusted(format_args!("{}: {e}", file.display()));
             for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
-                roots.add(certificate.map_err(unreadable)?).map_err(refused)?;
+                roots.add(certificate.map_err(unreadable)?).map_err(untrusted)?;
             }
         }
     }
     if roots.is_empty() {
-        return Err(refused("no certificate is trusted"));
+        return Err(untrusted("no certificate is trusted"));
     }
     Ok(roots)
 }
 
-/// Checks what the place asks for, and always that the server has the certificate's key.
+/// Checks what is asked for, and always that the server has the certificate's key.
 #[derive(Debug)]
 struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
