@@ -40,11 +40,15 @@ pub struct Server {
 }
 
 /// Holds the server until its input ends, then stops it and removes its files. A line is an order, and is
-/// answered with a line. What the install writes need not survive anything; what the server writes does.
+/// answered with a line; whether anybody is still there to read it does not matter. What the install writes
+/// need not survive anything; what the server writes does. A server that starts removes all temporary tables
+/// from its temporary directory, also those of others: it gets one of its own.
 const HOLD: &str = r#"
+trap '' PIPE
 dir=$1 port=$2 PATH=$PATH:/usr/sbin
+mkdir "$dir/temporary"
 small="--no-defaults --datadir=$dir/data --skip-name-resolve --innodb-log-file-size=32M
-    --innodb-buffer-pool-size=32M"
+    --innodb-buffer-pool-size=32M --tmpdir=$dir/temporary"
 mariadb-install-db $small --auth-root-authentication-method=normal --skip-test-db \
     --innodb-flush-log-at-trx-commit=0 >"$dir/log" 2>&1 || exit 1
 if openssl version >/dev/null 2>&1; then

@@ -34,8 +34,9 @@ pub struct Server {
 }
 
 /// Holds the server until its input ends, then stops it with its children and removes its files. A line is
-/// an order, and is answered with a line.
+/// an order, and is answered with a line, whether or not anybody is still there to read it.
 const HOLD: &str = r#"
+trap '' PIPE
 bin=$1 dir=$2 port=$3 primary=$4
 if [ -n "$primary" ]; then
     "$bin/pg_basebackup" -h "${primary%:*}" -p "${primary##*:}" -U postgres -D "$dir/data" -R -X stream -c fast \
