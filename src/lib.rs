@@ -63,12 +63,12 @@
 //!             api                     HTTP: SQL for clients, feed, status, administration
 //!           engine                    one database: writer or reader, sessions, groups
 //! order  acknowledge  ship  heal      the five questions (merge comes with several writers)
-//!            store                    rows, log and position, in one transaction; files and the VFS
+//!       store   endpoint              rows, log and position; what diff and sync need of any database
 //!      change      dial               values, commits, positions, digests: pure; reaching a server
 //!            error                    sorted by what the caller does next
 //! ```
 //!
-//! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`store`], [`change`],
+//! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`store`], [`endpoint`], [`change`],
 //! [`dial`], [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
 
 // The pages are read in the source as often as in the browser, and there private names are no riddle.
@@ -81,6 +81,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod dial;
+pub mod endpoint;
 pub mod engine;
 pub mod error;
 pub mod heal;

@@ -1,0 +1,215 @@
+//! Endpoints: what `diff` and `sync` need of any database.
+//!
+//! ```text
+//!   describe ─▶ Table ─┐
+//!                      ├─ agree ─▶ Plan A, Plan B      one type for each pair of columns
+//!   describe ─▶ Table ─┘
+//!
+//!   read    Plan, ranges ─▶ (key, row), (key, row), …  ascending, canonical bytes
+//!   digest  Plan, ranges ─▶ chunks: where each ends, how many rows, their digest
+//!   apply   rows to be so, keys to be gone, a state    one transaction, or none of it
+//! ```
+//!
+//! The seam is narrower than a store's: there is no log, no fence, and nothing of ours on a database that is
+//! only read. What makes two engines comparable is the canonical form ([`canon`]): each endpoint renders its
+//! rows under the types agreed for the pair, so that equal rows are equal bytes and keys compare as bytes.
+//! Everything above works on these bytes and knows no engine.
+//!
+//! Chunks end behind keys that say so by their own hash ([`chunk`]). Both sides find the same ends without
+//! being told, in one scan each, and only what differs is read again.
+//!
+//! # What is left out
+//!
+//! Schema beyond columns and keys: indexes, views and permissions are neither compared nor made. Ranges are of
+//! keys, never of versions, except for [`Endpoint::since`].
+
+pub mod agree;
+pub mod canon;
+pub mod chunk;
+pub mod digests;
+pub mod memory;
+pub mod plan;
+pub mod sort;
+pub mod sqlite;
+pub mod table;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use chunk::{Chunk, Range};
+pub use plan::{Plan, PlannedColumn};
+pub use table::{Column, ForeignKey, OnDelete, Table, Type};
+
+use crate::error::Result;
+
+/// A row's key as canonical bytes, which compare as keys do.
+pub type Key = Vec<u8>;
+/// A row as canonical bytes: equal rows are equal bytes.
+pub type Row = Vec<u8>;
+/// Takes rows one after another: key and row.
+pub type Sink<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
+/// What kind of database an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// A SQLite file, or this library's own memory.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::Sqlite => "SQLite",
+            Engine::Postgres => "PostgreSQL",
+            Engine::Mysql => "MySQL",
+        })
+    }
+}
+
+/// When a snapshot was taken, as its engine counts transactions.
+///
+/// A row that is committed later may have a version below the newest that the snapshot shows. Once every
+/// transaction that was open then has ended, nothing below can come any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Horizon {
+    /// One writer at a time: what commits later has been begun later.
+    Serial,
+    /// PostgreSQL's `pg_current_snapshot`: the oldest transaction that is still open, and the first one that
+    /// had not begun.
+    Transactions {
+        /// All below it have ended.
+        xmin: u64,
+        /// All from here on are invisible.
+        xmax: u64,
+    },
+    /// The engine does not tell: only time does.
+    Untold,
+}
+
+/// What [`Endpoint::apply`] is to make true, all of it or nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// The table, as this side has it.
+    pub plan: &'a Plan,
+    /// Rows that must be there exactly so. One that is already so is not touched.
+    pub puts: &'a [(Key, Row)],
+    /// Keys that must not be there.
+    pub deletes: &'a [Key],
+    /// Entries of the state: a name, and its new value, or none to remove it.
+    pub state: &'a [(String, Option<String>)],
+}
+
+/// What [`Endpoint::apply`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Rows that were not there.
+    pub inserted: u64,
+    /// Rows that were there and differed.
+    pub updated: u64,
+    /// Rows that were so already.
+    pub equal: u64,
+    /// Rows that were there and had to go.
+    pub deleted: u64,
+}
+
+impl std::ops::AddAssign for Applied {
+    fn add_assign(&mut self, more: Applied) {
+        self.inserted += more.inserted;
+        self.updated += more.updated;
+        self.equal += more.equal;
+        self.deleted += more.deleted;
+    }
+}
+
+/// What went over a connection since it was opened; zero where there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes in both directions.
+    pub bytes: u64,
+    /// Questions that were asked and answered.
+    pub round_trips: u64,
+}
+
+/// A database that is compared, read from, or written to.
+///
+/// # What an implementation owes
+///
+/// - Between [`begin`](Self::begin) and [`end`](Self::end) all reads see one state, where the engine can.
+/// - [`read`](Self::read) gives keys in ascending order of their bytes, whatever collation the engine sorts by.
+/// - Two endpoints give equal bytes for rows that are equal under the plan, and different ones otherwise.
+/// - [`apply`](Self::apply) is one transaction. It never touches a row that is neither put nor deleted: an
+///   engine's REPLACE, which removes rows in the way, must not be used, and a cascade that would reach further
+///   refuses the batch. A batch that fails leaves nothing behind.
+/// - Errors tell whose fault it is: `Kind::Invalid` (`ROW_REFUSED` and relatives) is a row's,
+///   `Kind::Behind` (`PARENT_MISSING`) a row's that waits for another, `Kind::Unavailable` and `Kind::Retry`
+///   are nobody's: try again later.
+/// - Nothing is created or written but by `apply` and `create`.
+pub trait Endpoint: Send {
+    /// As it may be printed: without secrets.
+    fn address(&self) -> &str;
+
+    /// What kind of database.
+    fn engine(&self) -> Engine;
+
+    /// All tables that can be compared, by name.
+    fn tables(&mut self) -> Result<Vec<Table>>;
+
+    /// Begins a consistent view for the reads that follow; one that was begun before ends.
+    fn begin(&mut self) -> Result<Horizon>;
+
+    /// Ends it.
+    fn end(&mut self) -> Result<()>;
+
+    /// The rows whose keys lie in the ranges, which ascend and do not overlap.
+    fn read(&mut self, plan: &Plan, ranges: &[Range], sink: &mut Sink<'_>) -> Result<()>;
+
+    /// The rows with these keys, in any order; keys that are not there are passed over.
+    fn rows(&mut self, plan: &Plan, keys: &[Key], sink: &mut Sink<'_>) -> Result<()>;
+
+    /// For each range its chunks: see [`chunk`]. `bits` 64 or more: one chunk for the range.
+    fn digest(&mut self, plan: &Plan, ranges: &[Range], bits: u32) -> Result<Vec<Vec<Chunk>>>;
+
+    /// The rows whose version is at least (`strict`: above) this one, an encoded key of one value, in ascending
+    /// order of versions; all rows with a version, if none is given.
+    fn since(
+        &mut self,
+        plan: &Plan,
+        version: Option<&[u8]>,
+        strict: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<()>;
+
+    /// The highest version, as an encoded key of one value; none if there are no rows or only NULLs.
+    fn newest(&mut self, plan: &Plan) -> Result<Option<Vec<u8>>>;
+
+    /// Makes rows so, and keeps the state, in one transaction.
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<Applied>;
+
+    /// The entries of the state whose names begin so; none where nothing was ever kept.
+    fn state(&mut self, prefix: &str) -> Result<Vec<(String, String)>>;
+
+    /// The statement that would make a table like this one.
+    fn create_statement(&self, table: &Table) -> String;
+
+    /// The statement that would add a column like this one.
+    fn add_column_statement(&self, table: &str, column: &Column) -> String;
+
+    /// Runs a statement of the two above.
+    fn create(&mut self, statement: &str) -> Result<()>;
+
+    /// What cannot be kept from happening when rows are applied here: triggers that will run, for instance.
+    fn warnings(&mut self, _tables: &[Table]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// What went over the wire.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}

@@ -1,0 +1,241 @@
+//! What a SQLite file says of its tables, and the statements that make tables like others.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{failed, quoted};
+use crate::endpoint::{Column, ForeignKey, OnDelete, Table, Type};
+use crate::error::Result;
+
+/// All tables but SQLite's own, virtual ones with what lies under them, and ours.
+pub(super) fn tables(connection: &Connection) -> Result<Vec<Table>> {
+    let names = texts(
+        connection,
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_syncline\\_%' ESCAPE '\\' \
+         ORDER BY name",
+        &[],
+    )?;
+    names.iter().map(|name| table(connection, name)).collect()
+}
+
+fn texts(connection: &Connection, sql: &str, arguments: &[&str]) -> Result<Vec<String>> {
+    let mut select = connection.prepare_cached(sql).map_err(failed)?;
+    let rows = select.query_map(rusqlite::params_from_iter(arguments), |row| row.get(0));
+    rows.map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn table(connection: &Connection, name: &str) -> Result<Table> {
+    let collations = key_collations(connection, name)?;
+    let (columns, primary) = columns(connection, name, &collations)?;
+    let unique = unique_keys(connection, name)?;
+    let not_null = |key: &&Vec<String>| {
+        key.iter().all(|name| columns.iter().any(|c| c.name == *name && c.not_null))
+    };
+    let key = match primary.is_empty() {
+        false => primary,
+        true => unique.iter().filter(not_null).min_by_key(|k| k.len()).cloned().unwrap_or_default(),
+    };
+    let unique = unique.into_iter().filter(|other| *other != key).collect();
+    Ok(Table {
+        name: name.to_owned(),
+        columns,
+        key,
+        unique,
+        foreign_keys: foreign_keys(connection, name)?,
+        triggers: texts(
+            connection,
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?",
+            &[name],
+        )?,
+        rows: about_rows(connection, name),
+        bytes: None,
+    })
+}
+
+/// The columns, and the primary key in its own order.
+fn columns(
+    connection: &Connection,
+    table: &str,
+    collations: &[(String, String)],
+) -> Result<(Vec<Column>, Vec<String>)> {
+    let mut select = connection
+        .prepare_cached("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?)")
+        .map_err(failed)?;
+    let mut rows = select.query([table]).map_err(failed)?;
+    let (mut columns, mut primary) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next().map_err(failed)? {
+        let get = || -> rusqlite::Result<_> {
+            let place: i64 = row.get(3)?;
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get(2)?,
+                place,
+                row.get::<_, i64>(4)?,
+            ))
+        };
+        let (name, declared, not_null, place, hidden): (_, _, bool, _, _) =
+            get().map_err(failed)?;
+        if place > 0 {
+            primary.push((place, name.clone()));
+        }
+        let (size, scale) = numbers(&declared);
+        let folds = collations.iter().any(|(column, by)| *column == name && by != "BINARY");
+        columns.push(Column {
+            kind: kind(&declared),
+            not_null: not_null || place > 0,
+            generated: hidden >= 2,
+            folds_case: folds,
+            size,
+            scale,
+            name,
+            declared,
+        });
+    }
+    primary.sort();
+    Ok((columns, primary.into_iter().map(|(_, name)| name).collect()))
+}
+
+/// The collations of the columns of all unique indexes.
+fn key_collations(connection: &Connection, table: &str) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT x.name, upper(x.coll) FROM pragma_index_list(?) i, pragma_index_xinfo(i.name) x \
+               WHERE i.\"unique\" AND x.key AND x.name IS NOT NULL";
+    let mut select = connection.prepare_cached(sql).map_err(failed)?;
+    let rows = select.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
+    rows.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn unique_keys(connection: &Connection, table: &str) -> Result<Vec<Vec<String>>> {
+    let indexes = texts(
+        connection,
+        "SELECT name FROM pragma_index_list(?) WHERE \"unique\" AND NOT partial ORDER BY seq",
+        &[table],
+    )?;
+    let mut keys = Vec::new();
+    for index in indexes {
+        let sql = "SELECT coalesce(name, '') FROM pragma_index_info(?) ORDER BY seqno";
+        let key = texts(connection, sql, &[&index])?;
+        // An expression has no name.
+        if !key.iter().any(String::is_empty) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+fn foreign_keys(connection: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
+    let sql = "SELECT id, \"table\", \"from\", coalesce(\"to\", ''), on_delete \
+               FROM pragma_foreign_key_list(?) ORDER BY id, seq";
+    let mut select = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = select.query([table]).map_err(failed)?;
+    let mut keys: Vec<(i64, ForeignKey)> = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let text = |i| row.get::<_, String>(i).map_err(failed);
+        let (id, from, to): (i64, _, _) = (row.get(0).map_err(failed)?, text(2)?, text(3)?);
+        if keys.last().is_none_or(|(last, _)| *last != id) {
+            // On this connection nothing is enforced, hence nothing cascades.
+            let on_delete = OnDelete::Refuse;
+            let (columns, parent_columns) = Default::default();
+            keys.push((id, ForeignKey { columns, parent: text(1)?, parent_columns, on_delete }));
+        }
+        let key = &mut keys.last_mut().expect("one was just there").1;
+        key.columns.push(from);
+        if !to.is_empty() {
+            key.parent_columns.push(to);
+        }
+    }
+    Ok(keys.into_iter().map(|(_, key)| key).collect())
+}
+
+/// From the highest rowid: a guess that costs nothing.
+fn about_rows(connection: &Connection, table: &str) -> Option<u64> {
+    let sql = format!("SELECT max(rowid) FROM {}", quoted(table));
+    let highest = connection.query_row(&sql, [], |row| row.get::<_, Option<i64>>(0)).optional();
+    highest.ok().flatten().map(|highest| u64::try_from(highest.unwrap_or(0)).unwrap_or(0))
+}
+
+/// The numbers in brackets behind a type.
+fn numbers(declared: &str) -> (Option<u32>, Option<u32>) {
+    let inside = declared.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    let mut numbers =
+        inside.map_or("", |(inside, _)| inside).split(',').map(|n| n.trim().parse().ok());
+    (numbers.next().flatten(), numbers.next().flatten())
+}
+
+/// What a declared type means. SQLite itself looks at parts of the word, and so does this.
+fn kind(declared: &str) -> Type {
+    let word = declared.to_ascii_uppercase();
+    let has = |part: &str| word.contains(part);
+    let (size, _) = numbers(declared);
+    match () {
+        () if word.is_empty() || has("ANY") => Type::Stored,
+        () if has("BOOL") => Type::Boolean,
+        () if has("TIMESTAMPTZ") || has("WITH TIME ZONE") => Type::Timestamptz { digits: 6 },
+        () if has("DATETIME") || has("TIMESTAMP") => Type::Timestamp { digits: 6 },
+        () if has("DATE") => Type::Date,
+        () if has("UUID") || has("GUID") => Type::Uuid,
+        () if has("JSON") => Type::Json,
+        () if has("INT") && !has("POINT") => Type::Integer,
+        () if has("TIME") => Type::Time { digits: 6 },
+        () if has("CHAR") || has("CLOB") || has("TEXT") => Type::Text { padded: false },
+        () if has("BLOB") || has("BINARY") || has("BYTEA") => Type::Bytes,
+        () if has("REAL") || has("FLOA") || has("DOUB") => Type::Real { single: false },
+        // With numeric affinity SQLite keeps 15 digits; in a column of text, all.
+        () if has("DEC") || has("NUM") => {
+            Type::Decimal { exact: size.is_some_and(|size| size <= 15) }
+        }
+        () => Type::Stored,
+    }
+}
+
+/// A column of this type for SQLite: a word that keeps the value as it is, and says what is meant.
+fn declared(column: &Column) -> String {
+    let size = |word: &str| match (column.size, column.scale) {
+        (Some(size), Some(scale)) => format!("{word}({size},{scale})"),
+        (Some(size), None) => format!("{word}({size})"),
+        _ => word.to_owned(),
+    };
+    match column.kind {
+        Type::Stored => column.declared.clone(),
+        Type::Integer => "INTEGER".into(),
+        Type::Decimal { .. } if column.size.is_some_and(|size| size <= 15) => size("DECIMAL"),
+        // Numeric affinity would round it.
+        Type::Decimal { .. } => "TEXT DECIMAL".into(),
+        Type::Real { .. } => "REAL".into(),
+        Type::Text { .. } => "TEXT".into(),
+        Type::Bytes => "BLOB".into(),
+        Type::Boolean => "BOOLEAN".into(),
+        Type::Timestamp { .. } => "DATETIME".into(),
+        Type::Timestamptz { .. } => "TIMESTAMPTZ".into(),
+        Type::Date => "DATE".into(),
+        Type::Time { .. } => "TIME".into(),
+        Type::Uuid => "TEXT UUID".into(),
+        // Of a document that is a number, numeric affinity would make a number.
+        Type::Json => "TEXT JSON".into(),
+    }
+}
+
+/// A column as CREATE TABLE and ADD COLUMN write it.
+pub(super) fn column_definition(column: &Column) -> String {
+    let not_null = if column.not_null { " NOT NULL" } else { "" };
+    format!("{} {}{not_null}", quoted(&column.name), declared(column))
+}
+
+/// The statement that makes a table like this one.
+pub(super) fn create_statement(table: &Table) -> String {
+    let list = |names: &[String]| names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
+    let columns = table.columns.iter().filter(|column| !column.generated);
+    let mut parts: Vec<String> = columns.map(column_definition).collect();
+    if !table.key.is_empty() {
+        parts.push(format!("PRIMARY KEY ({})", list(&table.key)));
+    }
+    parts.extend(table.unique.iter().map(|key| format!("UNIQUE ({})", list(key))));
+    parts.extend(table.foreign_keys.iter().map(|key| {
+        let parents = match key.parent_columns.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", list(&key.parent_columns)),
+        };
+        format!("FOREIGN KEY ({}) REFERENCES {}{parents}", list(&key.columns), quoted(&key.parent))
+    }));
+    format!("CREATE TABLE {} (\n  {}\n)", quoted(&table.name), parts.join(",\n  "))
+}

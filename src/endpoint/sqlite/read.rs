@@ -1,0 +1,261 @@
+//! Reading rows of a SQLite file in canonical form.
+
+use std::collections::HashSet;
+
+use rusqlite::types::{ToSqlOutput, ValueRef as Sql};
+use rusqlite::{Connection, Row as SqlRow, Statement, params_from_iter};
+
+use super::{failed, quoted};
+use crate::change::{Value, ValueRef};
+use crate::endpoint::canon::{self, form};
+use crate::endpoint::chunk::Range;
+use crate::endpoint::sort::sorted;
+use crate::endpoint::{Key, Plan, Sink};
+use crate::error::{Error, Result};
+
+/// A value to bind.
+pub(super) struct Bound<'a>(pub &'a Value);
+
+impl rusqlite::ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => Sql::Null,
+            Value::Integer(i) => Sql::Integer(*i),
+            Value::Real(r) => Sql::Real(*r),
+            Value::Text(text) => Sql::Text(text.as_bytes()),
+            Value::Blob(blob) => Sql::Blob(blob),
+        }))
+    }
+}
+
+/// The columns of a plan, as SELECT lists them.
+fn listed(plan: &Plan) -> String {
+    plan.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn selection(plan: &Plan, conditions: &[String]) -> String {
+    let filter = plan.filter.iter().map(|filter| format!("({filter})"));
+    let all: Vec<String> = conditions.iter().cloned().chain(filter).collect();
+    let condition =
+        if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
+    format!("SELECT {} FROM {}{condition}", listed(plan), quoted(&plan.table))
+}
+
+/// The key's columns, each compared by its bytes.
+fn key_columns(plan: &Plan) -> Vec<String> {
+    let of_key = &plan.columns[..plan.key];
+    of_key.iter().map(|column| format!("{} COLLATE BINARY", quoted(&column.name))).collect()
+}
+
+/// Renders rows of a plan.
+pub(super) struct Renderer<'a> {
+    plan: &'a Plan,
+    key: Key,
+    row: Vec<u8>,
+}
+
+impl<'a> Renderer<'a> {
+    pub fn new(plan: &'a Plan) -> Renderer<'a> {
+        Renderer { plan, key: Vec::new(), row: Vec::new() }
+    }
+
+    /// Key and row.
+    pub fn render(&mut self, row: &SqlRow<'_>) -> Result<(&[u8], &[u8])> {
+        self.key.clear();
+        self.row.clear();
+        for (i, column) in self.plan.columns.iter().enumerate() {
+            let value = value(row.get_ref(i).map_err(failed)?);
+            let ready = form::is_ready(value, column.agreed);
+            let owned = if ready { None } else { Some(form::conform(value, column.agreed)) };
+            let value = owned.as_deref().map_or(value, Value::as_ref);
+            if i < self.plan.key {
+                canon::put_key(&mut self.key, value);
+            }
+            canon::put_value(&mut self.row, value);
+        }
+        Ok((&self.key, &self.row))
+    }
+}
+
+/// Text that is not UTF-8 counts as the bytes that it is.
+pub(super) fn value(sql: Sql<'_>) -> ValueRef<'_> {
+    match sql {
+        Sql::Null => ValueRef::Null,
+        Sql::Integer(i) => ValueRef::Integer(i),
+        Sql::Real(r) => ValueRef::Real(r),
+        Sql::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => ValueRef::Text(text),
+            Err(_) => ValueRef::Blob(text),
+        },
+        Sql::Blob(blob) => ValueRef::Blob(blob),
+    }
+}
+
+fn each(
+    plan: &Plan,
+    select: &mut Statement<'_>,
+    arguments: &[Value],
+    mut then: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut renderer = Renderer::new(plan);
+    let mut rows = select.query(params_from_iter(arguments.iter().map(Bound))).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let (key, row) = renderer.render(row)?;
+        then(key, row)?;
+    }
+    Ok(())
+}
+
+/// The rows of ranges, in the order of their keys.
+pub(super) fn ranges(
+    connection: &Connection,
+    unordered: &mut HashSet<String>,
+    plan: &Plan,
+    ranges: &[Range],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    if plan.is_multiset() || unordered.contains(&plan.table) {
+        let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
+        return sorted(plan, ranges, |sink| each(plan, &mut all, &[], |k, r| sink(k, r)), sink);
+    }
+    let read = in_order(connection, plan, ranges, sink);
+    if read.as_ref().is_err_and(|error| error.code() == OUT_OF_ORDER) {
+        unordered.insert(plan.table.clone());
+    }
+    read
+}
+
+/// A read gave keys out of their order; the next one of that table will sort them.
+pub(super) const OUT_OF_ORDER: &str = "KEYS_OUT_OF_ORDER";
+
+fn in_order(
+    connection: &Connection,
+    plan: &Plan,
+    ranges: &[Range],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let order = key_columns(plan).join(", ");
+    let tuple = format!("({order})");
+    let places = vec!["?"; plan.key].join(", ");
+    let mut last: Option<Key> = None;
+    for range in ranges {
+        let mut conditions = Vec::new();
+        let mut arguments = Vec::new();
+        for (key, operator) in [(&range.after, ">"), (&range.upto, "<=")] {
+            if let Some(key) = key {
+                conditions.push(format!("{tuple} {operator} ({places})"));
+                arguments.extend(canon::decode_key(key)?);
+            }
+        }
+        let sql = format!("{} ORDER BY {order}", selection(plan, &conditions));
+        let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+        each(plan, &mut select, &arguments, |key, row| {
+            match &mut last {
+                Some(last) if key <= last.as_slice() => return Err(out_of_order(plan)),
+                Some(last) => key.clone_into(last),
+                None => last = Some(key.to_vec()),
+            }
+            sink(key, row)
+        })?;
+    }
+    Ok(())
+}
+
+fn out_of_order(plan: &Plan) -> Error {
+    Error::retry(
+        OUT_OF_ORDER,
+        format!("{}'s keys do not come in the order of their values", plan.table),
+    )
+}
+
+/// The row with this key, whatever the filter says.
+pub(super) fn stored(
+    connection: &Connection,
+    plan: &Plan,
+    key: &Key,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    match plan.filter {
+        None => keys(connection, plan, std::slice::from_ref(key), sink),
+        Some(_) => {
+            let plan = Plan { filter: None, ..plan.clone() };
+            keys(connection, &plan, std::slice::from_ref(key), sink)
+        }
+    }
+}
+
+/// The rows with these keys.
+pub(super) fn keys(
+    connection: &Connection,
+    plan: &Plan,
+    keys: &[Key],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    if plan.is_multiset() {
+        let wanted: HashSet<&Key> = keys.iter().collect();
+        let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
+        let mut matching = |key: &[u8], row: &[u8]| match wanted.contains(&key.to_vec()) {
+            true => sink(key, row),
+            false => Ok(()),
+        };
+        let every = [Range::ALL];
+        return sorted(
+            plan,
+            &every,
+            |sink| each(plan, &mut all, &[], |k, r| sink(k, r)),
+            &mut matching,
+        );
+    }
+    let equal =
+        plan.columns[..plan.key].iter().map(|column| format!("{} IS ?", quoted(&column.name)));
+    let sql = selection(plan, &equal.collect::<Vec<_>>());
+    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+    for wanted in keys {
+        // Where a collation takes several for one, only the very key counts.
+        each(plan, &mut select, &canon::decode_key(wanted)?, |key, row| match key == wanted {
+            true => sink(key, row),
+            false => Ok(()),
+        })?;
+    }
+    Ok(())
+}
+
+fn version_column(plan: &Plan) -> String {
+    quoted(&plan.columns[plan.version.expect("the plan has a version")].name)
+}
+
+/// The rows from a version on.
+pub(super) fn since(
+    connection: &Connection,
+    plan: &Plan,
+    version: Option<&[u8]>,
+    strict: bool,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let column = version_column(plan);
+    let (condition, arguments) = match version {
+        None => (format!("{column} IS NOT NULL"), Vec::new()),
+        Some(version) => {
+            (format!("{column} {} ?", if strict { ">" } else { ">=" }), canon::decode_key(version)?)
+        }
+    };
+    let sql = format!("{} ORDER BY {column}", selection(plan, &[condition]));
+    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+    each(plan, &mut select, &arguments, |key, row| sink(key, row))
+}
+
+/// The highest version.
+pub(super) fn newest(connection: &Connection, plan: &Plan) -> Result<Option<Key>> {
+    let column = version_column(plan);
+    let sql = format!(
+        "{} ORDER BY {column} DESC LIMIT 1",
+        selection(plan, &[format!("{column} IS NOT NULL")])
+    );
+    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut newest = None;
+    each(plan, &mut select, &[], |_, row| {
+        newest = plan.version_of(row)?;
+        Ok(())
+    })?;
+    Ok(newest)
+}
