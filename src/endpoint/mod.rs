@@ -26,6 +26,8 @@
 pub mod agree;
 pub mod canon;
 pub mod chunk;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod digests;
 pub mod memory;
 pub mod plan;

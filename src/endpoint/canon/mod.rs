@@ -248,6 +248,13 @@ pub fn multiset_key(hash: Digest, nth: u32) -> Vec<u8> {
     [&hash.to_bytes()[..], &nth.to_be_bytes()].concat()
 }
 
+/// The hash of [`multiset_key`], and which one of the equal rows.
+pub fn split_multiset_key(mut key: &[u8]) -> Result<(Digest, u32)> {
+    let hash = Digest::from_bytes(take_array(&mut key)?);
+    let nth = u32::from_be_bytes(take_array(&mut key)?);
+    if key.is_empty() { Ok((hash, nth)) } else { Err(damaged()) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

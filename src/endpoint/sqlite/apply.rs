@@ -1,13 +1,15 @@
 //! Writing rows into a SQLite file.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite::{params, params_from_iter};
 
 use super::read::{self, Bound};
 use super::{failed, quoted};
-use crate::change::Value;
-use crate::endpoint::{Applied, Batch, Key, Plan, PlannedColumn, Row, Type};
-use crate::error::Result;
+use crate::change::{Digest, Value};
+use crate::endpoint::{Applied, Batch, Key, Plan, PlannedColumn, Row, Type, canon};
+use crate::error::{Error, Result};
 
 const STATE: &str =
     "CREATE TABLE IF NOT EXISTS _syncline_sync (name TEXT PRIMARY KEY, value TEXT NOT NULL)";
@@ -35,7 +37,7 @@ enum Way {
 
 enum Failed {
     Sqlite(rusqlite::Error),
-    Ours(crate::error::Error),
+    Ours(Error),
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -44,14 +46,14 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-impl From<crate::error::Error> for Failed {
-    fn from(error: crate::error::Error) -> Failed {
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
         Failed::Ours(error)
     }
 }
 
 impl Failed {
-    fn into_error(self) -> crate::error::Error {
+    fn into_error(self) -> Error {
         match self {
             Failed::Sqlite(error) => failed(error),
             Failed::Ours(error) => error,
@@ -66,20 +68,15 @@ fn is_taken(error: &rusqlite::Error) -> bool {
 fn apply_in(connection: &mut Connection, batch: &Batch<'_>, way: Way) -> Result<Applied, Failed> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut applied = Applied::default();
-    let plan = batch.plan;
-    if plan.is_multiset() {
-        put_multiset(&transaction, plan, batch.puts, &mut applied)?;
-        delete_multiset(&transaction, plan, batch.deletes, &mut applied)?;
-    } else {
-        put(&transaction, plan, batch.puts, way, &mut applied)?;
-        delete(&transaction, plan, batch.deletes, &mut applied)?;
-    }
+    // Deletes come first: a row that is put may need a unique value of one that goes.
+    delete(&transaction, batch.plan, batch.deletes, &mut applied)?;
+    put(&transaction, batch.plan, batch.puts, way, &mut applied)?;
     keep_state(&transaction, batch.state)?;
     transaction.commit()?;
     Ok(applied)
 }
 
-/// The rows of a batch that must be written: which, and whether they are there.
+/// Writes the rows of a batch that are not so already.
 fn put(
     transaction: &Transaction<'_>,
     plan: &Plan,
@@ -87,11 +84,13 @@ fn put(
     way: Way,
     applied: &mut Applied,
 ) -> Result<(), Failed> {
-    let mut insert = transaction.prepare_cached(&insert_sql(plan))?;
-    let mut update = transaction.prepare_cached(&update_sql(plan))?;
+    let (insert, update) = (insert_sql(plan), update_sql(plan));
     let mut aside = Vec::new();
     for (key, row) in puts {
-        let there = stored(transaction, plan, key)?;
+        let there = match plan.is_multiset() {
+            true => None,
+            false => stored(transaction, plan, key)?,
+        };
         if there.as_ref() == Some(row) {
             applied.equal += 1;
             continue;
@@ -104,24 +103,46 @@ fn put(
         match (there, way) {
             (there, Way::AsideFirst) => {
                 let old = there.map(|_| take_out(transaction, plan, &values)).transpose()?;
-                aside.push((values, old));
+                aside.push((values, old, row));
             }
-            (None, Way::InPlace) => {
-                insert.execute(params_from_iter(values.iter().map(Bound)))?;
-            }
-            (Some(_), Way::InPlace) => {
-                let key = &values[..plan.key];
-                update.execute(params_from_iter(values.iter().chain(key).map(Bound)))?;
-            }
+            (None, Way::InPlace) => write(transaction, plan, &insert, &values, row)?,
+            (Some(_), Way::InPlace) => write(transaction, plan, &update, &values, row)?,
         }
     }
-    for (values, old) in aside {
+    for (values, old, row) in aside {
         match old {
-            None => insert.execute(params_from_iter(values.iter().map(Bound)))?,
-            Some(old) => old.put_back(transaction, plan, values)?,
+            None => write(transaction, plan, &insert, &values, row)?,
+            Some(old) => old.put_back(transaction, plan, values, row)?,
         };
     }
     Ok(())
+}
+
+/// Runs a statement that writes one row, and sees that what the file keeps of it is what was asked: SQLite
+/// makes NULL of NaN, and a number of text in a column of numbers.
+fn write(
+    transaction: &Transaction<'_>,
+    plan: &Plan,
+    sql: &str,
+    values: &[Value],
+    wanted: &[u8],
+) -> Result<(), Failed> {
+    let sql = format!("{sql} RETURNING {}", read::listed(plan));
+    let mut statement = transaction.prepare_cached(&sql)?;
+    let mut written = statement.query(params_from_iter(values.iter().map(Bound)))?;
+    while let Some(row) = written.next()? {
+        let mut renderer = read::Renderer::new(plan);
+        if renderer.render(row)?.1 != wanted {
+            return Err(Failed::Ours(altered(plan)));
+        }
+    }
+    Ok(())
+}
+
+fn altered(plan: &Plan) -> Error {
+    let what = format!("{}: SQLite would keep a value of this row as another one", plan.table);
+    Error::invalid("ROW_REFUSED", what)
+        .hint("NaN has no place in SQLite, nor has text like 007 in a column of numbers")
 }
 
 /// A row that was taken out, with the columns that nobody compares.
@@ -151,7 +172,8 @@ impl Aside {
         transaction: &Transaction<'_>,
         plan: &Plan,
         values: Vec<Value>,
-    ) -> Result<usize, Failed> {
+        wanted: &[u8],
+    ) -> Result<(), Failed> {
         for (column, value) in plan.columns.iter().zip(values) {
             let place = self.names.iter().position(|name| *name == column.name);
             self.values[place.expect("the table has the plan's columns")] = value;
@@ -162,9 +184,7 @@ impl Aside {
             quoted(&plan.table),
             list(&self.names)
         );
-        Ok(transaction
-            .prepare_cached(&sql)?
-            .execute(params_from_iter(self.values.iter().map(Bound)))?)
+        write(transaction, plan, &sql, &self.values, wanted)
     }
 }
 
@@ -180,9 +200,13 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
+/// The one row whose key is bound first. The column's own collation may take others for it, but has the index.
 fn key_condition(plan: &Plan) -> String {
-    let of_key = plan.columns[..plan.key].iter();
-    of_key.map(|column| format!("{} IS ?", quoted(&column.name))).collect::<Vec<_>>().join(" AND ")
+    let of_key = plan.columns[..plan.key].iter().enumerate().map(|(i, column)| {
+        let (name, n) = (quoted(&column.name), i + 1);
+        format!("{name} IS ?{n} AND {name} COLLATE BINARY IS ?{n}")
+    });
+    of_key.collect::<Vec<_>>().join(" AND ")
 }
 
 fn insert_sql(plan: &Plan) -> String {
@@ -192,7 +216,8 @@ fn insert_sql(plan: &Plan) -> String {
 }
 
 fn update_sql(plan: &Plan) -> String {
-    let set = plan.columns.iter().map(|column| format!("{} = ?", quoted(&column.name)));
+    let columns = plan.columns.iter().enumerate();
+    let set = columns.map(|(i, column)| format!("{} = ?{}", quoted(&column.name), i + 1));
     let set = set.collect::<Vec<_>>().join(", ");
     format!("UPDATE {} SET {set} WHERE {}", quoted(&plan.table), key_condition(plan))
 }
@@ -242,32 +267,21 @@ fn delete(
     keys: &[Key],
     applied: &mut Applied,
 ) -> Result<(), Failed> {
+    if plan.is_multiset() {
+        return delete_multiset(transaction, plan, keys, applied);
+    }
+    let sql = format!("DELETE FROM {} WHERE {}", quoted(&plan.table), key_condition(plan));
+    let mut delete = transaction.prepare_cached(&sql)?;
     for key in keys {
         let Some(row) = stored(transaction, plan, key)? else { continue };
         let values = to_store(plan, &row)?;
-        let sql = format!("DELETE FROM {} WHERE {}", quoted(&plan.table), key_condition(plan));
-        let mut delete = transaction.prepare_cached(&sql)?;
         applied.deleted +=
             delete.execute(params_from_iter(values[..plan.key].iter().map(Bound)))? as u64;
     }
     Ok(())
 }
 
-fn put_multiset(
-    transaction: &Transaction<'_>,
-    plan: &Plan,
-    puts: &[(Key, Row)],
-    applied: &mut Applied,
-) -> Result<(), Failed> {
-    let mut insert = transaction.prepare_cached(&insert_sql(plan))?;
-    for (_, row) in puts {
-        insert.execute(params_from_iter(to_store(plan, row)?.iter().map(Bound)))?;
-        applied.inserted += 1;
-    }
-    Ok(())
-}
-
-/// Of equal rows it does not matter which ones go.
+/// Of equal rows it does not matter which ones go, only how many of them are there.
 fn delete_multiset(
     transaction: &Transaction<'_>,
     plan: &Plan,
@@ -277,29 +291,19 @@ fn delete_multiset(
     if keys.is_empty() {
         return Ok(());
     }
-    let table = quoted(&plan.table);
-    let same = plan.columns.iter().enumerate().map(|(i, column)| {
-        let (name, n) = (quoted(&column.name), i + 1);
-        match column.agreed {
-            Type::Stored => {
-                format!("{name} COLLATE BINARY IS ?{n} AND typeof({name}) = typeof(?{n})")
-            }
-            _ => format!("{name} COLLATE BINARY IS ?{n}"),
-        }
-    });
-    let condition = same.collect::<Vec<_>>().join(" AND ");
-    let sql = format!(
-        "DELETE FROM {table} WHERE rowid = (SELECT rowid FROM {table} WHERE {condition} LIMIT 1)"
-    );
-    let mut doomed = Vec::new();
-    read::keys(transaction, plan, keys, &mut |_, row| {
-        doomed.push(row.to_vec());
-        Ok(())
-    })?;
+    let mut doomed: HashMap<Digest, Vec<u32>> = HashMap::new();
+    for key in keys {
+        let (hash, nth) = canon::split_multiset_key(key)?;
+        doomed.entry(hash).or_default().push(nth);
+    }
+    let there = read::rowids(transaction, plan, |hash| doomed.contains_key(&hash))?;
+    let sql = format!("DELETE FROM {} WHERE rowid = ?", quoted(&plan.table));
     let mut delete = transaction.prepare_cached(&sql)?;
-    for row in doomed {
-        let values = to_store(plan, &row)?;
-        applied.deleted += delete.execute(params_from_iter(values.iter().map(Bound)))? as u64;
+    for (hash, nths) in doomed {
+        let Some(rowids) = there.get(&hash) else { continue };
+        for rowid in nths.iter().filter_map(|nth| rowids.get(*nth as usize)) {
+            applied.deleted += delete.execute([rowid])? as u64;
+        }
     }
     Ok(())
 }

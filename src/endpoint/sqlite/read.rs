@@ -1,12 +1,12 @@
 //! Reading rows of a SQLite file in canonical form.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::types::{ToSqlOutput, ValueRef as Sql};
 use rusqlite::{Connection, Row as SqlRow, Statement, params_from_iter};
 
 use super::{failed, quoted};
-use crate::change::{Value, ValueRef};
+use crate::change::{Digest, Value, ValueRef};
 use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::sorted;
@@ -29,16 +29,20 @@ impl rusqlite::ToSql for Bound<'_> {
 }
 
 /// The columns of a plan, as SELECT lists them.
-fn listed(plan: &Plan) -> String {
+pub(super) fn listed(plan: &Plan) -> String {
     plan.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn selection(plan: &Plan, conditions: &[String]) -> String {
+    selected(plan, &listed(plan), conditions)
+}
+
+fn selected(plan: &Plan, what: &str, conditions: &[String]) -> String {
     let filter = plan.filter.iter().map(|filter| format!("({filter})"));
     let all: Vec<String> = conditions.iter().cloned().chain(filter).collect();
     let condition =
         if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
-    format!("SELECT {} FROM {}{condition}", listed(plan), quoted(&plan.table))
+    format!("SELECT {what} FROM {}{condition}", quoted(&plan.table))
 }
 
 /// The key's columns, each compared by its bytes.
@@ -104,6 +108,27 @@ fn each(
         then(key, row)?;
     }
     Ok(())
+}
+
+/// The rowids of the rows whose hash is wanted, by that hash.
+pub(super) fn rowids(
+    connection: &Connection,
+    plan: &Plan,
+    wanted: impl Fn(Digest) -> bool,
+) -> Result<HashMap<Digest, Vec<i64>>> {
+    let sql = selected(plan, &format!("{}, rowid", listed(plan)), &[]);
+    let mut select = connection.prepare(&sql).map_err(failed)?;
+    let mut rows = select.query([]).map_err(failed)?;
+    let mut renderer = Renderer::new(plan);
+    let mut found: HashMap<Digest, Vec<i64>> = HashMap::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let hash = plan.hash(renderer.render(row)?.1);
+        if wanted(hash) {
+            let rowid = row.get(plan.columns.len()).map_err(failed)?;
+            found.entry(hash).or_default().push(rowid);
+        }
+    }
+    Ok(found)
 }
 
 /// The rows of ranges, in the order of their keys.
