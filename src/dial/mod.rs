@@ -15,6 +15,8 @@
 //!
 //! Left out: pools, and what is asked over a connection.
 
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod wait;

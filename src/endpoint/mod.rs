@@ -30,6 +30,8 @@ pub mod chunk;
 pub(crate) mod conformance;
 pub mod digests;
 pub mod memory;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 pub mod plan;
 pub mod sort;
 pub mod sqlite;

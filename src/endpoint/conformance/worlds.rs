@@ -39,8 +39,8 @@ impl World for Memory {
 mod memory {
     use super::*;
 
-    fn world() -> Memory {
-        Memory(MemoryEndpoint::default())
+    fn world() -> Option<Memory> {
+        Some(Memory(MemoryEndpoint::default()))
     }
 
     cases! { world;
@@ -79,22 +79,22 @@ impl Sqlite {
         Sqlite { endpoint, writes, file }
     }
 
-    fn in_file() -> Sqlite {
+    fn in_file() -> Option<Sqlite> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let endpoint = SqliteEndpoint::open(&path, Access::Write).unwrap();
-        Sqlite::over(endpoint, Some((path, directory)))
+        Some(Sqlite::over(endpoint, Some((path, directory))))
     }
 
-    fn in_wal() -> Sqlite {
-        let mut world = Sqlite::in_file();
+    fn in_wal() -> Option<Sqlite> {
+        let mut world = Sqlite::in_file()?;
         world.endpoint.connection().pragma_update(None, "journal_mode", "wal").unwrap();
-        world
+        Some(world)
     }
 
-    fn in_memory() -> Sqlite {
+    fn in_memory() -> Option<Sqlite> {
         let connection = Connection::open_in_memory().unwrap();
-        Sqlite::over(SqliteEndpoint::over(connection, "memory".into()).unwrap(), None)
+        Some(Sqlite::over(SqliteEndpoint::over(connection, "memory".into()).unwrap(), None))
     }
 }
 

@@ -1,0 +1,293 @@
+//! Reading rows in canonical form.
+//!
+//! Left out: parallel scans.
+
+use std::collections::{HashMap, HashSet};
+
+use mysql_async::Value as Sql;
+
+use super::declared::{Declared, list, quoted};
+use super::order::{self, By};
+use super::session::Session;
+use super::value::{Renderer, raw};
+use crate::change::Value;
+use crate::endpoint::canon;
+use crate::endpoint::chunk::Range;
+use crate::endpoint::sort::sorted;
+use crate::endpoint::{Key, Plan, PlannedColumn, Row, Sink, Type};
+use crate::error::{Error, Result};
+
+/// So many ranges are asked for at once.
+const RANGES: usize = 64;
+/// So many keys.
+pub(super) const KEYS: usize = 200;
+
+/// The columns of a plan, as SELECT lists them.
+fn listed(plan: &Plan) -> String {
+    list(plan.columns.iter().map(|column| &column.name))
+}
+
+/// The rows for which a condition and the filter hold.
+pub(super) fn selection(plan: &Plan, condition: Option<String>) -> String {
+    let filter = plan.filter.iter().map(|filter| format!("({filter})"));
+    let all: Vec<String> =
+        condition.map(|condition| format!("({condition})")).into_iter().chain(filter).collect();
+    let condition =
+        if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
+    format!("SELECT {} FROM {}{condition}", listed(plan), quoted(&plan.table))
+}
+
+fn each(
+    session: &mut Session,
+    plan: &Plan,
+    sql: &str,
+    arguments: Vec<Sql>,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let mut renderer = Renderer::new(plan);
+    session.stream(sql, arguments, &mut |row| {
+        let (key, row) = renderer.render(row);
+        sink(key, row)
+    })
+}
+
+/// A read gave keys out of their order; the next one of that table will sort them.
+const OUT_OF_ORDER: &str = "KEYS_OUT_OF_ORDER";
+
+/// The rows of ranges, in the order of their keys.
+pub(super) fn ranges(
+    session: &mut Session,
+    unordered: &mut HashSet<String>,
+    plan: &Plan,
+    ranges: &[Range],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let order = order_of(plan).filter(|_| !unordered.contains(&plan.table));
+    let Some(order) = order else {
+        let all = selection(plan, None);
+        return sorted(plan, ranges, |sink| each(session, plan, &all, Vec::new(), sink), sink);
+    };
+    let read = in_order(session, plan, &order, ranges, sink);
+    if read.as_ref().is_err_and(|error| error.code() == OUT_OF_ORDER) {
+        unordered.insert(plan.table.clone());
+    }
+    read
+}
+
+/// What the server can sort the rows by; none if it cannot.
+fn order_of(plan: &Plan) -> Option<Vec<String>> {
+    let of_key = plan.columns[..plan.key].iter().map(|column| match order::by(column) {
+        By::Column(sql) | By::Bytes(sql) => Some(sql),
+        By::Nothing => None,
+    });
+    of_key.collect::<Option<Vec<_>>>().filter(|columns| !columns.is_empty())
+}
+
+fn in_order(
+    session: &mut Session,
+    plan: &Plan,
+    order: &[String],
+    ranges: &[Range],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let mut last: Option<Key> = None;
+    for ranges in ranges.chunks(RANGES) {
+        let (condition, arguments) = within(plan, order, ranges)?;
+        let sql = format!("{} ORDER BY {}", selection(plan, condition), order.join(", "));
+        let mut at = 0;
+        each(session, plan, &sql, arguments, &mut |key, row| {
+            match &mut last {
+                Some(last) if key <= last.as_slice() => return Err(out_of_order(plan)),
+                Some(last) => key.clone_into(last),
+                None => last = Some(key.to_vec()),
+            }
+            while ranges.get(at).is_some_and(|range| range.ends_before(key)) {
+                at += 1;
+            }
+            match ranges.get(at).is_some_and(|range| range.contains(key)) {
+                true => sink(key, row),
+                false => Ok(()),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The condition for keys in any of the ranges, and perhaps some more; none: for all.
+fn within(plan: &Plan, order: &[String], ranges: &[Range]) -> Result<(Option<String>, Vec<Sql>)> {
+    let (mut any, mut arguments) = (Vec::new(), Vec::new());
+    for range in ranges {
+        let mut both = Vec::new();
+        for (key, up) in [(&range.after, true), (&range.upto, false)] {
+            let Some(key) = key else { continue };
+            let values = canon::decode_key(key)?;
+            let bounds = plan.columns.iter().zip(&values).map(|(c, value)| order::bound(c, value));
+            let terms: Vec<_> = order.iter().cloned().zip(bounds).collect();
+            both.extend(order::beyond(&terms, up, &mut arguments));
+        }
+        if both.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        any.push(format!("({})", both.join(" AND ")));
+    }
+    Ok((Some(any.join(" OR ")), arguments))
+}
+
+fn out_of_order(plan: &Plan) -> Error {
+    Error::retry(
+        OUT_OF_ORDER,
+        format!("{}'s keys do not come in the order of their values", plan.table),
+    )
+    .hint("the next attempt sorts them here")
+}
+
+/// A row as it is, and the values of its key as the server has them.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub row: Row,
+    pub raw: Vec<Sql>,
+}
+
+/// The rows with these keys, by key. `lock`: nobody else may change them until the transaction ends.
+pub(super) fn found(
+    session: &mut Session,
+    plan: &Plan,
+    keys: &[&Key],
+    lock: bool,
+) -> Result<HashMap<Key, Found>> {
+    let mut found = HashMap::new();
+    looked_up(session, plan, keys, lock, &mut |key, row, raw| {
+        found.insert(key.to_vec(), Found { row: row.to_vec(), raw });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Takes a key, a row, and the raw values of its key.
+type RawSink<'a> = dyn FnMut(&[u8], &[u8], Vec<Sql>) -> Result<()> + 'a;
+
+fn looked_up(
+    session: &mut Session,
+    plan: &Plan,
+    keys: &[&Key],
+    lock: bool,
+    sink: &mut RawSink<'_>,
+) -> Result<()> {
+    let columns = &plan.columns[..plan.key];
+    let lock = if lock { " FOR UPDATE" } else { "" };
+    for portion in keys.chunks(KEYS) {
+        let wanted: HashSet<&[u8]> = portion.iter().map(|key| key.as_slice()).collect();
+        let mut spelled = Some(Vec::new());
+        for key in portion {
+            let values = order::key_spellings(columns, &canon::decode_key(key)?);
+            spelled = spelled.zip(values).map(|(mut all, key)| {
+                all.extend(Some(key).filter(|key| key.iter().all(|values| !values.is_empty())));
+                all
+            });
+        }
+        let mut arguments = Vec::new();
+        let sql = match &spelled {
+            Some(keys) if keys.is_empty() => continue,
+            Some(keys) => {
+                let condition = order::any_of(columns, keys, &mut arguments);
+                format!("{}{lock}", selection(plan, Some(condition)))
+            }
+            None => selection(plan, None),
+        };
+        let mut renderer = Renderer::new(plan);
+        session.stream(&sql, arguments, &mut |sql_row| {
+            let (key, row) = renderer.render(sql_row);
+            // Where a collation takes several for one, only the very key counts.
+            match wanted.contains(key) {
+                true => sink(key, row, (0..plan.key).map(|i| raw(sql_row, i)).collect()),
+                false => Ok(()),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The rows with these keys.
+pub(super) fn keys(
+    session: &mut Session,
+    plan: &Plan,
+    keys: &[Key],
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let wanted: Vec<&Key> = keys.iter().collect();
+    if !plan.is_multiset() {
+        return looked_up(session, plan, &wanted, false, &mut |key, row, _| sink(key, row));
+    }
+    let wanted: HashSet<&[u8]> = wanted.into_iter().map(Vec::as_slice).collect();
+    let all = selection(plan, None);
+    let every = [Range::ALL];
+    sorted(plan, &every, |sink| each(session, plan, &all, Vec::new(), sink), &mut |key, row| {
+        match wanted.contains(key) {
+            true => sink(key, row),
+            false => Ok(()),
+        }
+    })
+}
+
+/// The version's column, and what it sorts by.
+fn version_column(plan: &Plan) -> (String, String) {
+    let column = &plan.columns[plan.version.expect("the plan has a version")];
+    let name = quoted(&column.name);
+    let by = match (column.agreed, order::by(column)) {
+        (Type::Text { .. } | Type::Uuid, By::Bytes(sql)) => sql,
+        _ => name.clone(),
+    };
+    (name, by)
+}
+
+/// The rows from a version on.
+pub(super) fn since(
+    session: &mut Session,
+    plan: &Plan,
+    version: Option<&[u8]>,
+    strict: bool,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let (name, by) = version_column(plan);
+    let mut condition = format!("{name} IS NOT NULL");
+    let mut arguments = Vec::new();
+    if let Some(version) = version {
+        let column = &plan.columns[plan.version.expect("the plan has a version")];
+        let values = canon::decode_key(version)?;
+        let bound = values.first().and_then(|value| version_bound(column, value));
+        if let Some(bound) = bound {
+            condition = format!("{by} >= {}", order::place(column));
+            arguments.push(bound);
+        }
+    }
+    let sql = format!("{} ORDER BY {by}", selection(plan, Some(condition)));
+    each(session, plan, &sql, arguments, &mut |key, row| {
+        // A column may keep more digits than what was agreed on.
+        match strict && version.is_some() && plan.version_of(row)?.as_deref() == version {
+            true => Ok(()),
+            false => sink(key, row),
+        }
+    })
+}
+
+fn version_bound(column: &PlannedColumn, value: &Value) -> Option<Sql> {
+    match (column.agreed, value) {
+        (Type::Decimal { .. }, _) => order::decimal(Declared::of(&column.declared), value),
+        (Type::Real { .. }, Value::Real(r)) => Some(Sql::Double(*r)),
+        (Type::Real { .. }, Value::Integer(i)) => Some(Sql::Int(*i)),
+        _ => order::bound(column, value),
+    }
+}
+
+/// The highest version.
+pub(super) fn newest(session: &mut Session, plan: &Plan) -> Result<Option<Key>> {
+    let (name, by) = version_column(plan);
+    let condition = format!("{name} IS NOT NULL");
+    let sql = format!("{} ORDER BY {by} DESC LIMIT 1", selection(plan, Some(condition)));
+    let mut newest = None;
+    each(session, plan, &sql, Vec::new(), &mut |_, row| {
+        newest = plan.version_of(row)?;
+        Ok(())
+    })?;
+    Ok(newest)
+}
