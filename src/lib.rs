@@ -63,12 +63,13 @@
 //!             api                     HTTP: SQL for clients, feed, status, administration
 //!           engine                    one database: writer or reader, sessions, groups
 //! order  acknowledge  ship  heal      the five questions (merge comes with several writers)
+//!            sync                     are two databases equal, and make them so: needs no node
 //!       store   endpoint              rows, log and position; what diff and sync need of any database
 //!      change      dial               values, commits, positions, digests: pure; reaching a server
 //!            error                    sorted by what the caller does next
 //! ```
 //!
-//! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`store`], [`endpoint`], [`change`],
+//! From the top: [`cli`], [`client`], [`config`], [`api`], [`engine`], [`sync`], [`store`], [`endpoint`], [`change`],
 //! [`dial`], [`error`]. Begin with [`change`], whose nouns all others use, then [`engine`].
 
 // The pages are read in the source as often as in the browser, and there private names are no riddle.
@@ -88,6 +89,7 @@ pub mod heal;
 pub mod order;
 pub mod ship;
 pub mod store;
+pub mod sync;
 
 #[cfg(feature = "planted")]
 mod planted;

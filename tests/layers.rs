@@ -10,7 +10,7 @@
 //!              api
 //!            engine
 //!            manager
-//! order  acknowledge  ship  merge  heal      (strangers to each other)
+//! order  acknowledge  ship  merge  heal  sync   (strangers to each other)
 //!             raft
 //!    store   endpoint   peer                 (strangers)
 //!       change    dial                     (strangers)
@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["change", "dial"],
     &["store", "endpoint", "peer"],
     &["raft"],
-    &["order", "acknowledge", "ship", "merge", "heal"],
+    &["order", "acknowledge", "ship", "merge", "heal", "sync"],
     &["manager"],
     &["engine"],
     &["api"],

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::compared::duration;
 use crate::client::{Client, Endpoint};
-use crate::config::units;
 
 /// Keeps SQL tables in step: across processes, servers and datacenters.
 ///
@@ -49,6 +49,10 @@ pub enum Command {
     Adopt(Adopt),
     /// Removes every trace of Syncline from a PostgreSQL database. The rows stay.
     Release(Release),
+    /// Says whether two databases are equal, and which rows are not.
+    Diff(super::diff::Diff),
+    /// Makes one database equal to another.
+    Sync(super::sync::Sync),
 }
 
 /// Arguments of `demo`.
@@ -338,10 +342,6 @@ pub struct Release {
     /// One JSON object a line.
     #[arg(long)]
     pub json: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    units::duration(text).ok_or_else(|| "write a number and a unit, such as 30s or 5m".into())
 }
 
 #[cfg(test)]

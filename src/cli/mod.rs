@@ -5,6 +5,7 @@
 //! shell      SQL                         held, resolve, verify, promote      operators' decisions
 //! config     what a file means           explain             what it promises, what failures cost
 //! demo       a writer and two readers    adopt, release      a PostgreSQL database that has tables
+//! diff       are two databases equal     sync                make one equal to another
 //! ```
 //!
 //! Exit codes are for scripts and the same everywhere: see [`Exit`]. What a command prints on
@@ -13,15 +14,19 @@
 mod admin;
 mod adopt;
 mod arguments;
+mod compared;
 mod configure;
 mod demo;
+mod diff;
 mod exit;
 mod explain;
 mod held;
 mod reference;
 mod serve;
+mod service;
 mod shell;
 mod status;
+mod sync;
 
 use std::future::Future;
 
@@ -45,6 +50,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Resolve(arguments) => admin::resolve(&arguments),
         Command::Adopt(arguments) => adopt::adopt(&arguments),
         Command::Release(arguments) => adopt::release(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Sync(arguments) => sync::run(&arguments),
     }
 }
 

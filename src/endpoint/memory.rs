@@ -1,7 +1,6 @@
 //! An endpoint in memory: the short one to read, and the twin that the others are checked against.
 //!
-//! A table is a map from keys to rows, both canonical. It is its own clock: a row that [`MemoryTable::put`] hides
-//! until later is a transaction that was late.
+//! A table is a map from keys to rows, both canonical. Left out: snapshots. Whoever reads sees what is there.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct MemoryEndpoint {
     tables: BTreeMap<String, (Table, BTreeMap<Key, Row>)>,
     state: BTreeMap<String, String>,
+    /// What `begin` says; none: writers take turns.
+    pub horizon: Option<Horizon>,
 }
 
 impl MemoryEndpoint {
@@ -73,7 +74,7 @@ impl Endpoint for MemoryEndpoint {
     }
 
     fn begin(&mut self) -> Result<Horizon> {
-        Ok(Horizon::Serial)
+        Ok(self.horizon.unwrap_or(Horizon::Serial))
     }
 
     fn end(&mut self) -> Result<()> {

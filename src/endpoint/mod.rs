@@ -32,6 +32,7 @@ pub mod digests;
 pub mod memory;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+pub mod open;
 pub mod plan;
 pub mod sort;
 pub mod sqlite;
@@ -191,6 +192,22 @@ pub trait Endpoint: Send {
 
     /// The highest version, as an encoded key of one value; none if there are no rows or only NULLs.
     fn newest(&mut self, plan: &Plan) -> Result<Option<Vec<u8>>>;
+
+    /// The key of the n-th row (1 is the first) behind a key; none if there are fewer.
+    ///
+    /// An engine that can find it without reading every row should.
+    fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
+        let range = Range { after: after.cloned(), upto: None };
+        let (mut seen, mut nth) = (0, None);
+        self.read(plan, &[range], &mut |key, _| {
+            seen += 1;
+            if seen == n {
+                nth = Some(key.to_vec());
+            }
+            Ok(())
+        })?;
+        Ok(nth)
+    }
 
     /// Makes rows so, and keeps the state, in one transaction.
     fn apply(&mut self, batch: &Batch<'_>) -> Result<Applied>;

@@ -58,10 +58,12 @@ fn failed(error: rusqlite::Error) -> Error {
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
             Error::storage("ENDPOINT_STORAGE", text.clone()).hint("check the disk")
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::corrupt("ENDPOINT_CORRUPT", text.clone())
-                .hint("is it a SQLite file? PRAGMA integrity_check says more")
+        Some(ErrorCode::NotADatabase) => {
+            Error::invalid("ENDPOINT_NOT_FOUND", format!("this is no SQLite file: {text}"))
+                .hint("name a SQLite file, or a URL: postgres://, mysql://, http://")
         }
+        Some(ErrorCode::DatabaseCorrupt) => Error::corrupt("ENDPOINT_CORRUPT", text.clone())
+            .hint("is it a SQLite file? PRAGMA integrity_check says more"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             Error::new(crate::error::Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
                 .hint("the user that runs this may not write the file or its directory")
@@ -175,6 +177,10 @@ impl Endpoint for SqliteEndpoint {
 
     fn newest(&mut self, plan: &Plan) -> Result<Option<Key>> {
         read::newest(&self.connection, plan)
+    }
+
+    fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
+        read::nth_key(&self.connection, &mut self.unordered, plan, after, n)
     }
 
     fn apply(&mut self, batch: &Batch<'_>) -> Result<Applied> {

@@ -159,20 +159,9 @@ fn in_order(
     ranges: &[Range],
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let order = key_columns(plan).join(", ");
-    let tuple = format!("({order})");
-    let places = vec!["?"; plan.key].join(", ");
     let mut last: Option<Key> = None;
     for range in ranges {
-        let mut conditions = Vec::new();
-        let mut arguments = Vec::new();
-        for (key, operator) in [(&range.after, ">"), (&range.upto, "<=")] {
-            if let Some(key) = key {
-                conditions.push(format!("{tuple} {operator} ({places})"));
-                arguments.extend(canon::decode_key(key)?);
-            }
-        }
-        let sql = format!("{} ORDER BY {order}", selection(plan, &conditions));
+        let (sql, arguments) = selection_in(plan, range)?;
         let mut select = connection.prepare_cached(&sql).map_err(failed)?;
         each(plan, &mut select, &arguments, |key, row| {
             match &mut last {
@@ -184,6 +173,20 @@ fn in_order(
         })?;
     }
     Ok(())
+}
+
+/// The statement that reads a range in order, and its arguments.
+fn selection_in(plan: &Plan, range: &Range) -> Result<(String, Vec<Value>)> {
+    let order = key_columns(plan).join(", ");
+    let places = vec!["?"; plan.key].join(", ");
+    let (mut conditions, mut arguments) = (Vec::new(), Vec::new());
+    for (key, operator) in [(&range.after, ">"), (&range.upto, "<=")] {
+        if let Some(key) = key {
+            conditions.push(format!("({order}) {operator} ({places})"));
+            arguments.extend(canon::decode_key(key)?);
+        }
+    }
+    Ok((format!("{} ORDER BY {order}", selection(plan, &conditions)), arguments))
 }
 
 fn out_of_order(plan: &Plan) -> Error {
@@ -283,4 +286,35 @@ pub(super) fn newest(connection: &Connection, plan: &Plan) -> Result<Option<Key>
         Ok(())
     })?;
     Ok(newest)
+}
+
+/// The key of the n-th row behind a key.
+pub(super) fn nth_key(
+    connection: &Connection,
+    unordered: &mut HashSet<String>,
+    plan: &Plan,
+    after: Option<&Key>,
+    n: usize,
+) -> Result<Option<Key>> {
+    let range = Range { after: after.cloned(), upto: None };
+    let mut nth = None;
+    if plan.is_multiset() || unordered.contains(&plan.table) {
+        let mut seen = 0;
+        ranges(connection, unordered, plan, &[range], &mut |key, _| {
+            seen += 1;
+            if seen == n {
+                nth = Some(key.to_vec());
+            }
+            Ok(())
+        })?;
+        return Ok(nth);
+    }
+    let (sql, arguments) = selection_in(plan, &range)?;
+    let sql = format!("{sql} LIMIT 1 OFFSET {}", n.saturating_sub(1));
+    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+    each(plan, &mut select, &arguments, |key, _| {
+        nth = Some(key.to_vec());
+        Ok(())
+    })?;
+    Ok(nth)
 }

@@ -1,0 +1,130 @@
+//! Pairs: which tables of two databases belong together, and how each pair is compared.
+
+use crate::endpoint::agree::{Agreement, Wishes, agree};
+use crate::endpoint::{Endpoint, Engine, Plan, Table};
+use crate::error::{Error, Result};
+
+/// Which tables, and what of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these; none: all.
+    pub tables: Vec<String>,
+    /// Not these.
+    pub exclude: Vec<String>,
+    /// Conditions, by table.
+    pub filters: Vec<(String, String)>,
+    /// Columns, as `table.column`; a table that is not named here has all.
+    pub columns: Vec<String>,
+    /// Version columns, by table.
+    pub versions: Vec<(String, String)>,
+}
+
+/// Two tables that belong together.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// As A describes its own.
+    pub a: Table,
+    /// As B does.
+    pub b: Table,
+    /// How they are compared.
+    pub agreement: Agreement,
+}
+
+impl Pair {
+    /// The table's name, as A calls it.
+    pub fn name(&self) -> &str {
+        &self.a.name
+    }
+
+    /// The plan of side 0 (A) or 1 (B).
+    pub fn plan(&self, side: usize) -> &Plan {
+        if side == 0 { &self.agreement.a } else { &self.agreement.b }
+    }
+}
+
+/// All that belongs together, and what has no counterpart.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs {
+    /// Tables of both, by name.
+    pub pairs: Vec<Pair>,
+    /// Tables that only A has.
+    pub only_a: Vec<Table>,
+    /// Tables that only B has.
+    pub only_b: Vec<Table>,
+}
+
+impl Selection {
+    fn takes(&self, table: &str) -> bool {
+        let is_it = |name: &String| name.eq_ignore_ascii_case(table);
+        (self.tables.is_empty() || self.tables.iter().any(is_it)) && !self.exclude.iter().any(is_it)
+    }
+
+    fn wishes(&self, table: &str) -> Wishes {
+        let of_table = |list: &[(String, String)]| {
+            list.iter().find(|(name, _)| name.eq_ignore_ascii_case(table)).map(|(_, of)| of.clone())
+        };
+        let columns = self.columns.iter().filter_map(|column| {
+            let (of, name) = column.rsplit_once('.')?;
+            of.eq_ignore_ascii_case(table).then(|| name.to_owned())
+        });
+        let columns: Vec<String> = columns.collect();
+        Wishes {
+            columns: (!columns.is_empty()).then_some(columns),
+            filter: of_table(&self.filters),
+            version: of_table(&self.versions),
+        }
+    }
+
+    /// Everything that was named must be somewhere: a slip of the pen must not look like "equal".
+    fn refuse_unknown(&self, known: &[&Table]) -> Result<()> {
+        let of_columns =
+            self.columns.iter().map(|c| c.rsplit_once('.').map_or(c.as_str(), |c| c.0));
+        let of_pairs = self.filters.iter().chain(&self.versions).map(|(table, _)| table.as_str());
+        let named = self.tables.iter().map(String::as_str).chain(of_pairs).chain(of_columns);
+        for name in named {
+            if !known.iter().any(|table| table.name.eq_ignore_ascii_case(name)) {
+                let names: Vec<&str> = known.iter().map(|table| table.name.as_str()).collect();
+                let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+                return Err(Error::invalid(
+                    "NO_SUCH_TABLE",
+                    format!("neither side has a table {name}"),
+                )
+                .hint(format!("the tables there are: {names}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pairs the tables of two endpoints by name, whatever their case.
+    pub fn pair(&self, a: &mut dyn Endpoint, b: &mut dyn Endpoint) -> Result<Pairs> {
+        let engines = (a.engine(), b.engine());
+        let (of_a, of_b) = (a.tables()?, b.tables()?);
+        self.refuse_unknown(&of_a.iter().chain(&of_b).collect::<Vec<_>>())?;
+        self.pair_tables(engines, of_a, of_b)
+    }
+
+    fn pair_tables(
+        &self,
+        engines: (Engine, Engine),
+        a: Vec<Table>,
+        b: Vec<Table>,
+    ) -> Result<Pairs> {
+        let mut pairs = Pairs::default();
+        let mut of_b: Vec<Table> = b.into_iter().filter(|table| self.takes(&table.name)).collect();
+        for table in a.into_iter().filter(|table| self.takes(&table.name)) {
+            let exact = of_b.iter().position(|other| other.name == table.name);
+            let any_case =
+                || of_b.iter().position(|other| other.name.eq_ignore_ascii_case(&table.name));
+            let Some(at) = exact.or_else(any_case) else {
+                pairs.only_a.push(table);
+                continue;
+            };
+            let other = of_b.remove(at);
+            let wishes = self.wishes(&table.name);
+            let agreement = agree((engines.0, &table), (engines.1, &other), &wishes)?;
+            pairs.pairs.push(Pair { a: table, b: other, agreement });
+        }
+        pairs.only_b = of_b;
+        Ok(pairs)
+    }
+}
