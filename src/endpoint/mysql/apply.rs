@@ -1,10 +1,13 @@
 //! Writing rows.
 //!
-//! Left out: keys of a table that refers to itself in circles.
+//! Left out: rows of one table that refer to each other in a circle. No order of single rows brings them in.
+
+use std::rc::Rc;
 
 use mysql_async::Value as Sql;
 
 use super::aside;
+use super::catalogue::referrers;
 use super::declared::{list, quoted};
 use super::failed::{DUPLICATE, code};
 use super::guard;
@@ -16,7 +19,7 @@ use super::state;
 use super::value::{size, to_store};
 use crate::change::Value;
 use crate::endpoint::{Applied, Batch, Key, Plan, Row};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// More rows for each statement make it no faster.
 const ROWS: usize = 100;
@@ -25,28 +28,41 @@ const PLACES: usize = 65_535;
 /// What a statement is besides its values, at most: text and the key of the row.
 const MARGIN: usize = 8192;
 
-/// How rows that differ are brought up to date.
+/// How rows are brought up to date.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
-    /// One after another.
+    /// Many at once.
     InPlace,
     /// What must go goes first, and rows that differ are taken out and put back as they must be: their unique
     /// values may have changed places.
     AsideFirst,
+    /// Rows come one by one, and those that wait for others of the batch again, and go all at once: the table
+    /// refers to itself.
+    InTurns,
 }
 
-/// Applies a batch; where unique values change places among its rows, in a second way.
+/// Applies a batch; in another way where that may help.
 pub(super) fn apply(session: &mut Session, batch: &Batch<'_>) -> Result<Applied> {
     state::prepare(session, batch.state)?;
     let applied = apply_in(session, batch, Way::InPlace);
+    let is_alone = batch.puts.len() + batch.deletes.len() == 1;
     match &applied {
-        Err(error)
-            if code(error) == Some(DUPLICATE) && batch.puts.len() + batch.deletes.len() > 1 =>
-        {
+        Err(error) if !is_alone && code(error) == Some(DUPLICATE) => {
             apply_in(session, batch, Way::AsideFirst)
+        }
+        Err(error) if !is_alone && is_waiting(error) => {
+            match referrers(session, &batch.plan.table)?.iter().any(|key| key.is_itself) {
+                true => apply_in(session, batch, Way::InTurns),
+                false => applied,
+            }
         }
         _ => applied,
     }
+}
+
+/// Whether a row waits for another.
+fn is_waiting(error: &Error) -> bool {
+    error.kind() == Kind::Behind
 }
 
 fn apply_in(session: &mut Session, batch: &Batch<'_>, way: Way) -> Result<Applied> {
@@ -71,20 +87,64 @@ fn apply_keyed(
     applied: &mut Applied,
 ) -> Result<()> {
     let changes = Changes::of(session, plan, batch.puts, applied)?;
-    match way {
+    let doomed = |session: &mut Session| doomed(session, plan, batch.deletes, way);
+    let gone = match way {
         Way::InPlace => {
-            update(session, plan, &changes.different)?;
+            let updates = updates(session, plan, &changes.different)?;
+            run_all(session, updates)?;
             insert_rows(session, plan, &changes.missing)?;
-            delete(session, plan, batch.deletes, applied)?;
+            let doomed = doomed(session)?;
+            delete_raw(session, plan, &doomed)?;
+            doomed
         }
         Way::AsideFirst => {
-            delete(session, plan, batch.deletes, applied)?;
+            let doomed = doomed(session)?;
+            delete_raw(session, plan, &doomed)?;
             let aside = aside::take_out(session, plan, &changes.different)?;
             insert_rows(session, plan, &changes.missing)?;
             aside::put_back(session, plan, aside)?;
+            doomed
+        }
+        Way::InTurns => {
+            let mut puts = updates(session, plan, &changes.different)?;
+            puts.extend(inserts(session, plan, &changes.missing)?);
+            run_in_turns(session, puts)?;
+            let doomed = doomed(session)?;
+            delete_unchecked(session, plan, &doomed)?;
+            doomed
+        }
+    };
+    applied.deleted += gone.len() as u64;
+    verify(session, plan, &changes)
+}
+
+/// A statement with its values.
+type Ready = (Rc<str>, Vec<Sql>);
+
+fn run_all(session: &mut Session, statements: Vec<Ready>) -> Result<()> {
+    statements.into_iter().try_for_each(|(sql, values)| session.execute(&sql, values).map(drop))
+}
+
+/// Runs statements, those that wait for others of them again, as long as any succeeds.
+fn run_in_turns(session: &mut Session, mut statements: Vec<Ready>) -> Result<()> {
+    loop {
+        let (before, mut waiting, mut why) = (statements.len(), Vec::new(), None);
+        for (sql, values) in statements {
+            match session.execute(&sql, values.clone()) {
+                Ok(_) => {}
+                Err(error) if is_waiting(&error) => {
+                    waiting.push((sql, values));
+                    why = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match why {
+            None => return Ok(()),
+            Some(error) if waiting.len() == before => return Err(error),
+            Some(_) => statements = waiting,
         }
     }
-    verify(session, plan, &changes)
 }
 
 /// A row that must be so.
@@ -143,13 +203,29 @@ fn total(values: &[Sql]) -> usize {
     values.iter().map(size).sum()
 }
 
+fn names(plan: &Plan) -> Vec<String> {
+    plan.columns.iter().map(|column| column.name.clone()).collect()
+}
+
 fn insert_rows(session: &mut Session, plan: &Plan, puts: &[&Put]) -> Result<()> {
-    let names = plan.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
-    let mut rows = Vec::with_capacity(puts.len());
-    for (_, row) in puts {
-        rows.push(to_send(session, plan, row)?);
-    }
-    insert(session, &plan.table, &names, rows)
+    let rows = puts.iter().map(|(_, row)| to_send(session, plan, row));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    insert(session, &plan.table, &names(plan), rows)
+}
+
+/// An INSERT for each row.
+fn inserts(session: &Session, plan: &Plan, puts: &[&Put]) -> Result<Vec<Ready>> {
+    let names = names(plan);
+    let sql: Rc<str> = format!("{}{}", into(&plan.table, &names), places(&names)).into();
+    puts.iter().map(|(_, row)| Ok((Rc::clone(&sql), to_send(session, plan, row)?))).collect()
+}
+
+fn into(table: &str, names: &[String]) -> String {
+    format!("INSERT INTO {} ({}) VALUES ", quoted(table), list(names))
+}
+
+fn places(names: &[String]) -> String {
+    format!("({})", vec!["?"; names.len()].join(", "))
 }
 
 /// Inserts rows, so many at once as the server takes.
@@ -161,8 +237,7 @@ pub(super) fn insert(
 ) -> Result<()> {
     let most = ROWS.min(PLACES / names.len().max(1));
     let packet = session.server().packet;
-    let into = format!("INSERT INTO {} ({}) VALUES ", quoted(table), list(names));
-    let places = format!("({})", vec!["?"; names.len()].join(", "));
+    let (into, places) = (into(table, names), places(names));
     let (mut sent, mut arguments, mut bytes) = (0, Vec::new(), 0);
     let mut rows = rows.into_iter().peekable();
     while let Some(row) = rows.next() {
@@ -179,36 +254,41 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Every column is set, equal or not: a timestamp that follows updates by itself must keep its value.
-fn update(session: &mut Session, plan: &Plan, different: &[(&Put, Found)]) -> Result<()> {
+/// An UPDATE for each row. Every column is set, equal or not: a timestamp that follows updates by itself must keep
+/// its value.
+fn updates(session: &mut Session, plan: &Plan, different: &[(&Put, Found)]) -> Result<Vec<Ready>> {
     guard::updates(session, plan, different)?;
     let (key, others) = plan.columns.split_at(plan.key);
     if others.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let set = others.iter().map(|column| format!("{} = ?", quoted(&column.name)));
     let set = set.collect::<Vec<_>>().join(", ");
     let sql = format!("UPDATE {} SET {set} WHERE {}", quoted(&plan.table), order::is_key(key));
-    for ((_, row), found) in different {
+    let sql: Rc<str> = sql.into();
+    let update = |((_, row), found): &(&Put, Found)| {
         let mut values = to_send(session, plan, row)?.split_off(plan.key);
         values.extend(found.raw.iter().cloned());
-        session.execute(&sql, values)?;
-    }
-    Ok(())
+        Ok((Rc::clone(&sql), values))
+    };
+    different.iter().map(update).collect()
 }
 
-fn delete(session: &mut Session, plan: &Plan, keys: &[Key], applied: &mut Applied) -> Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
+/// The rows that must go and are there, by their raw keys, in the order of the batch: children may come before
+/// their parents.
+fn doomed(session: &mut Session, plan: &Plan, keys: &[Key], way: Way) -> Result<Vec<Vec<Sql>>> {
     let keys: Vec<&Key> = keys.iter().collect();
     let doomed = found(session, plan, &keys, true)?;
-    guard::deletes(session, plan, &doomed)?;
-    applied.deleted += doomed.len() as u64;
-    // In the order of the batch: children may come before their parents.
-    let raws: Vec<Vec<Sql>> =
-        keys.iter().filter_map(|key| doomed.get(*key)).map(|found| found.raw.clone()).collect();
-    delete_raw(session, plan, &raws)
+    guard::deletes(session, plan, &doomed, way == Way::InTurns)?;
+    Ok(keys.iter().filter_map(|key| doomed.get(*key)).map(|found| found.raw.clone()).collect())
+}
+
+/// Deletes rows that only each other refer to: one that refers to itself goes in no other way.
+fn delete_unchecked(session: &mut Session, plan: &Plan, raws: &[Vec<Sql>]) -> Result<()> {
+    session.run("SET foreign_key_checks = 0")?;
+    let deleted = delete_raw(session, plan, raws);
+    session.run("SET foreign_key_checks = 1")?;
+    deleted
 }
 
 /// Deletes the rows with these raw keys, which are there.

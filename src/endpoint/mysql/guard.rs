@@ -18,18 +18,20 @@ use super::value::Renderer;
 use crate::endpoint::{Key, Plan};
 use crate::error::{Error, Kind, Result};
 
-/// Refuses a delete that would cascade to rows that are not deleted by the same batch.
+/// Refuses a delete that would cascade to rows that are not deleted by the same batch. `all`: or that any row refers
+/// to, cascade or not.
 pub(super) fn deletes(
     session: &mut Session,
     plan: &Plan,
     doomed: &HashMap<Key, Found>,
+    all: bool,
 ) -> Result<()> {
     if doomed.is_empty() {
         return Ok(());
     }
     let raws: Vec<Vec<Sql>> = doomed.values().map(|found| found.raw.clone()).collect();
     let is_doomed = |key: &[u8]| doomed.contains_key(key);
-    for referrer in referrers(session, &plan.table)?.iter().filter(|r| r.cascades_deletes) {
+    for referrer in referrers(session, &plan.table)?.iter().filter(|r| all || r.cascades_deletes) {
         if refers(session, plan, &raws, referrer, &is_doomed)? {
             return Err(refused(plan, referrer, "delete"));
         }
@@ -93,7 +95,7 @@ fn refers(
     let of_key = Plan { columns: plan.columns[..plan.key].to_vec(), ..plan.clone() };
     let (own, theirs) = (list(&referrer.columns), list(&referrer.parent_columns));
     let parent = quoted(&plan.table);
-    // Of another table one child is enough; of the same one it depends on which.
+    // Of another table one child is enough; of the same one it depends on which. Nobody may add one meanwhile.
     let (shown, end) = match referrer.is_itself {
         true => (list(of_key.columns.iter().map(|column| &column.name)), ""),
         false => ("1".into(), " LIMIT 1"),
@@ -103,7 +105,7 @@ fn refers(
         let mut arguments = Vec::new();
         let condition = any_raw(plan, portion, &mut arguments);
         let sql = format!(
-            "SELECT {shown} FROM {} WHERE ({own}) IN (SELECT {theirs} FROM {parent} WHERE {condition}){end}",
+            "SELECT {shown} FROM {} WHERE ({own}) IN (SELECT {theirs} FROM {parent} WHERE {condition}){end} LOCK IN SHARE MODE",
             referrer.child
         );
         let mut renderer = Renderer::new(&of_key);
