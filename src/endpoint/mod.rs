@@ -34,6 +34,8 @@ pub mod memory;
 pub mod mysql;
 pub mod open;
 pub mod plan;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sort;
 pub mod sqlite;
 pub mod table;

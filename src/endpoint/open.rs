@@ -37,8 +37,14 @@ fn left_out(feature: &str) -> Error {
         .hint(format!("build it with --features {feature}"))
 }
 
+#[cfg(feature = "postgres")]
+fn postgres(address: &str, access: Access) -> Result<Box<dyn Endpoint>> {
+    Ok(Box::new(super::postgres::PostgresEndpoint::open(address, access)?))
+}
+
+#[cfg(not(feature = "postgres"))]
 fn postgres(_: &str, _: Access) -> Result<Box<dyn Endpoint>> {
-    Err(unknown("postgres"))
+    Err(left_out("postgres"))
 }
 
 #[cfg(feature = "mysql")]

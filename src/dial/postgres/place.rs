@@ -152,6 +152,15 @@ impl PostgresPlace {
         Ok(self.config.connect(tls))
     }
 
+    /// Asks the server to stop what this client's session is doing.
+    pub(crate) fn cancel(
+        &self,
+        client: &Client,
+    ) -> Result<impl Future<Output = Answer<()>> + Send + use<>> {
+        let (token, tls) = (client.cancel_token(), connector(self.check, self.roots.as_deref())?);
+        Ok(async move { token.cancel_query(tls).await })
+    }
+
     /// An error of connecting, which says where it was to be found, too.
     pub(crate) fn not_reached(&self, error: Error) -> Error {
         let message = format!("{self}: {}", error.message());

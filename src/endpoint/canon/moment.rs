@@ -37,7 +37,10 @@ pub(super) fn timestamptz(text: &str, digits: u8) -> Option<String> {
 
 /// A date; the time behind it, if there is one, is cut off.
 pub(super) fn date(text: &str) -> Option<String> {
-    split_date(text).map(|(date, _)| date)
+    let (date, rest) = split_date(text)?;
+    // What is no time may say another day: "0044-03-15 BC".
+    clock_time(split_zone(rest).0, 0)?;
+    Some(date)
 }
 
 /// A time of day, or a span of hours as MySQL has it.
@@ -171,8 +174,16 @@ mod tests {
         assert_eq!(time("-00:00:00.0", 6), form("00:00:00"));
         assert_eq!(time("-101:02:03", 6), form("-101:02:03"));
         assert_eq!(time("07:08", 6), form("07:08:00"));
-        for wrong in ["2023-02-29", "2024-13-01", "0000-00-00", "24-1-1", "2024-05-06x", "", "now"]
-        {
+        for wrong in [
+            "2023-02-29",
+            "2024-13-01",
+            "0000-00-00",
+            "24-1-1",
+            "2024-05-06x",
+            "0044-03-15 BC",
+            "",
+            "now",
+        ] {
             assert_eq!(date(wrong), None, "{wrong}");
         }
         assert_eq!(timestamp("2024-05-06 07:08:09+02", 6), None);

@@ -1,0 +1,311 @@
+//! A session: what is set on it, and how questions are asked.
+//!
+//! Rows are read by `COPY (SELECT …) TO STDOUT` in the binary format, whatever is read: one row after another,
+//! and the server is not asked for more than is being looked at. COPY takes no parameters, so values stand in
+//! the statement as literals ([`quote`]).
+//!
+//! A session that broke off is of no more use. One that was asked for rows which nobody wants any more is told
+//! to stop, and goes on from a savepoint: the snapshot stays.
+//!
+//! Left out: prepared statements. Every plan is made for the values that it is for, and a pooler may stand
+//! between.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, Stream};
+use tokio::task::JoinHandle;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, CopyOutStream, Row};
+
+use super::failure::{failed, lost, not_reached};
+use super::tuples::{Fields, Tuples};
+use crate::dial;
+use crate::dial::postgres::{Answer, PostgresPlace, is_answer};
+use crate::endpoint::Traffic;
+use crate::endpoint::sqlite::Access;
+use crate::error::Result;
+
+/// As long as the server may think about rows before it sends the next one. One that is gone is noticed by
+/// its silence on the wire long before.
+const THINKING: Duration = Duration::from_secs(6 * 3600);
+/// How long a batch's statement may take on the server; ours waits a little longer.
+const STATEMENT: Duration = Duration::from_secs(120);
+/// How long locks of others are waited for.
+const LOCK: Duration = Duration::from_secs(10);
+/// Bytes that are sent at once.
+const CHUNK: usize = 1 << 16;
+
+/// A connection to the server.
+pub(super) struct Session {
+    client: Arc<Client>,
+    driver: JoinHandle<()>,
+    place: PostgresPlace,
+    /// Whether a transaction is open.
+    open: bool,
+    lost: bool,
+    traffic: Traffic,
+}
+
+impl Drop for Session {
+    /// At once if it is in the middle of something, with a word of goodbye if not.
+    fn drop(&mut self) {
+        if self.lost {
+            self.driver.abort();
+        }
+    }
+}
+
+/// Text as SQL writes it.
+pub(super) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// An array of texts as SQL writes it, without its type.
+pub(super) fn quote_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut array = String::from("{");
+    for (i, text) in texts.into_iter().enumerate() {
+        if i > 0 {
+            array.push(',');
+        }
+        array.push('"');
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                array.push('\\');
+            }
+            array.push(c);
+        }
+        array.push('"');
+    }
+    array.push('}');
+    quote(&array)
+}
+
+impl Session {
+    /// Connects. A session that is only to read can do nothing else.
+    pub fn open(place: &PostgresPlace, access: Access) -> Result<Session> {
+        let connected = dial::wait(place.limit(), place.connect()?);
+        let (client, connection) = match connected {
+            None => return Err(not_reached(place, None)),
+            Some(answer) => answer.map_err(|cause| not_reached(place, Some(cause)))?,
+        };
+        let driver = dial::spawn(async move {
+            // Whoever waits for an answer is told of its errors.
+            let _ = connection.await;
+        });
+        let (client, traffic) = (Arc::new(client), Traffic::default());
+        let place = place.clone();
+        let mut session = Session { client, driver, place, open: false, lost: false, traffic };
+        session.set_up(access)?;
+        Ok(session)
+    }
+
+    fn set_up(&mut self, access: Access) -> Result<()> {
+        let read_only = if access == Access::Read { "on" } else { "off" };
+        self.batch(&format!(
+            "SET default_transaction_read_only = {read_only}; SET statement_timeout = 0; \
+             SET idle_in_transaction_session_timeout = 0; SET lock_timeout = {}; \
+             SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; \
+             SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'postgres'; \
+             SET extra_float_digits = 3; SET bytea_output = 'hex'; SET row_security = off; \
+             SET client_min_messages = warning; SET default_transaction_deferrable = off",
+            LOCK.as_millis()
+        ))
+    }
+
+    /// Whether it is of no more use.
+    pub fn is_lost(&self) -> bool {
+        self.lost || self.client.is_closed()
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_in_transaction(&self) -> bool {
+        self.open
+    }
+
+    /// What went over the wire, as far as it can be seen from here.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    fn wait<T>(&mut self, limit: Duration, future: impl Future<Output = Answer<T>>) -> Result<T> {
+        if self.is_lost() {
+            self.lost = true;
+            return Err(lost("it was closed"));
+        }
+        let answer = match dial::wait(limit, future) {
+            Some(answer) => answer.map_err(failed),
+            None => Err(lost(format_args!("no answer came within {limit:?}"))),
+        };
+        if let Err(error) = &answer {
+            self.lost |= !is_answer(error);
+        }
+        answer
+    }
+
+    fn asked(&mut self, sql: &str) {
+        self.traffic.bytes += sql.len() as u64;
+        self.traffic.round_trips += 1;
+    }
+
+    /// Runs statements that give no rows.
+    pub fn batch(&mut self, sql: &str) -> Result<()> {
+        self.asked(sql);
+        let client = self.client.clone();
+        self.wait(STATEMENT + self.place.limit(), client.batch_execute(sql))
+    }
+
+    /// Runs one statement and gives its few rows.
+    pub fn rows(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.asked(sql);
+        let client = self.client.clone();
+        self.wait(STATEMENT + self.place.limit(), client.query_typed(sql, &[]))
+    }
+
+    /// Runs one statement over columns of texts and gives how many rows it changed.
+    pub fn execute(&mut self, sql: &str, columns: &[Vec<Option<String>>]) -> Result<u64> {
+        self.asked(sql);
+        let sent = columns.iter().flatten().flatten().map(String::len).sum::<usize>();
+        self.traffic.bytes += sent as u64;
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            columns.iter().map(|column| (column as _, Type::TEXT_ARRAY)).collect();
+        let client = self.client.clone();
+        self.wait(STATEMENT + self.place.limit(), client.execute_typed(sql, &parameters))
+    }
+
+    /// Begins a transaction; one that was open is ended.
+    pub fn begin(&mut self, how: &str) -> Result<()> {
+        self.rollback()?;
+        self.batch(&format!("BEGIN {how}"))?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Begins one that writes. Nobody's lock, and no statement of ours, keeps it for long.
+    pub fn begin_writing(&mut self) -> Result<()> {
+        let limit = STATEMENT.as_millis();
+        self.begin(&format!(
+            "ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {limit}; \
+             SET CONSTRAINTS ALL DEFERRED"
+        ))
+    }
+
+    /// Commits, with these statements before.
+    ///
+    /// What was deferred is checked first, so that the error is one of a statement. A time limit would end the
+    /// wait for a synchronous standby, and the server would say that all is well.
+    pub fn commit(&mut self, before: &str) -> Result<()> {
+        self.batch(&format!(
+            "{before}; SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL statement_timeout = 0; COMMIT"
+        ))?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Ends the transaction, if one is open, and whatever is left of it.
+    pub fn rollback(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.open) {
+            true => self.batch("ROLLBACK"),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads rows, one at a time.
+    pub fn copy_out(
+        &mut self,
+        select: &str,
+        each: &mut dyn FnMut(Fields<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.asked(select);
+        if self.open {
+            self.batch("SAVEPOINT reading")?;
+        }
+        let read = self.stream_out(select, each);
+        match (&read, self.open && !self.is_lost()) {
+            (Ok(()), true) => self.batch("RELEASE reading")?,
+            (Err(_), true) => self.batch("ROLLBACK TO reading")?,
+            _ => {}
+        }
+        read
+    }
+
+    fn stream_out(
+        &mut self,
+        select: &str,
+        each: &mut dyn FnMut(Fields<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let client = self.client.clone();
+        let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+        let mut stream = pin!(self.wait(THINKING, client.copy_out(&copy))?);
+        let mut tuples = Tuples::default();
+        while let Some(message) = self.next(&mut stream)? {
+            self.traffic.bytes += message.len() as u64 + 5;
+            if let Err(error) = tuples.feed(&message, each) {
+                self.stop(&mut stream);
+                return Err(error);
+            }
+        }
+        tuples.finish()
+    }
+
+    /// The next message. Most are here already: no clock is asked for them.
+    fn next(&mut self, stream: &mut std::pin::Pin<&mut CopyOutStream>) -> Result<Option<Bytes>> {
+        let mut next = |cx: &mut Context<'_>| stream.as_mut().poll_next(cx).map(Option::transpose);
+        match next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => self.wait(THINKING, std::future::poll_fn(next)),
+            Poll::Ready(Ok(message)) => Ok(message),
+            Poll::Ready(Err(cause)) => {
+                let error = failed(cause);
+                self.lost |= !is_answer(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the server stop, and takes what it had sent.
+    fn stop(&mut self, stream: &mut std::pin::Pin<&mut CopyOutStream>) {
+        let asked = self.place.cancel(&self.client);
+        if !asked
+            .is_ok_and(|asked| dial::wait(self.place.limit(), asked).is_some_and(|a| a.is_ok()))
+        {
+            self.lost = true;
+        }
+        while !self.lost {
+            match self.next(stream) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Brings rows in COPY's text format, and gives how many there were.
+    pub fn copy_in(&mut self, copy: &str, rows: Vec<u8>) -> Result<u64> {
+        self.asked(copy);
+        self.traffic.bytes += rows.len() as u64;
+        let (client, copy) = (self.client.clone(), copy.to_owned());
+        self.wait(STATEMENT + self.place.limit(), async move {
+            let mut sink = pin!(client.copy_in(&copy).await?);
+            let mut rows = Bytes::from(rows);
+            while !rows.is_empty() {
+                let chunk = rows.split_to(CHUNK.min(rows.len()));
+                sink.feed(chunk).await?;
+            }
+            sink.finish().await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_gets_out_of_its_quotes() {
+        assert_eq!(quote(r"a'b\"), r"'a''b\'");
+        assert_eq!(quote_array(["a'", "b\"\\,{}", ""]), "'{\"a''\",\"b\\\"\\\\,{}\",\"\"}'");
+        assert_eq!(quote_array([]), "'{}'");
+    }
+}
