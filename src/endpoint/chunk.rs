@@ -96,6 +96,10 @@ impl<'a> Chunker<'a> {
 
     fn end_range(&mut self) {
         let end = self.ranges[self.done.len()].upto.clone();
+        #[cfg(feature = "planted")]
+        if end.is_none() && crate::planted("tail-range") {
+            (self.rows, self.digest) = Default::default();
+        }
         let is_closed = self.chunks.last().is_some_and(|last| end.is_some() && last.end == end);
         if !is_closed || self.rows > 0 {
             self.end_chunk(end);

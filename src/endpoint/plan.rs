@@ -41,6 +41,14 @@ impl Plan {
 
     /// The row's hash: a hash of all it holds, key included, so that equal edits of many rows do not cancel.
     pub fn hash(&self, row: &[u8]) -> Digest {
+        #[cfg(feature = "planted")]
+        if crate::planted("manifest-without-hash") {
+            let mut values = self.values(row).unwrap_or_default();
+            let version = self.version.and_then(|at| values.get(at).cloned());
+            values.truncate(self.key);
+            values.extend(version);
+            return canon::hash(&canon::encode_key(values.iter().map(Value::as_ref)));
+        }
         canon::hash(row)
     }
 

@@ -9,6 +9,8 @@
 //! A transaction may take version 10 and commit after 11 was seen. So the newest version that was seen becomes
 //! the mark only when nothing below it can come any more: on PostgreSQL when all transactions have ended that
 //! were open then; elsewhere after a time that the user grants ("overlap"); at once where writers take turns.
+//! In the round in which it becomes the mark, all is read once more from the old one on: only now what was late
+//! is there to be seen.
 //! The mark itself is read again, too: more rows may have got the same version.
 
 use serde::{Deserialize, Serialize};

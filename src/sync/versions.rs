@@ -34,8 +34,10 @@ pub fn look(
 ) -> Result<Plan> {
     let now = now();
     let newest = ends.0.newest(pair.plan(0))?;
-    position.ripen(now, horizon, options.overlap.as_secs());
     let went_back = position.go_back_to(newest.as_ref());
+    // What was late has come below the version that ripens now: from the old mark on it is read once more.
+    let since = position.mark.clone();
+    position.ripen(now, horizon, options.overlap.as_secs());
     let above = above(ends, pair, newest.as_ref())?;
     let restored = above.iter().any(|(_, in_a)| *in_a);
     let walk = match went_back && restored || pair.plan(0).is_multiset() {
@@ -47,7 +49,6 @@ pub fn look(
         let difference = if *in_a { Difference::Changed } else { Difference::OnlyInB };
         work.add_row(key, difference)?;
     }
-    let since = position.mark.clone();
     if let Some(newest) = &newest {
         position.saw(newest, now, horizon);
     }
