@@ -55,7 +55,12 @@ pub fn agree(a: Sided<'_>, b: Sided<'_>, wishes: &Wishes) -> Result<Agreement> {
     }
     let only_b = b.1.columns.iter().filter(|column| !column.generated);
     let only_b = only_b.filter(|column| a.1.column(&column.name).is_none_or(|c| c.generated));
-    let only_b = only_b.map(|column| column.name.clone()).collect();
+    let mut only_b: Vec<String> = only_b.map(|column| column.name.clone()).collect();
+    if wishes.columns.is_some() {
+        // What is not asked for is not missed.
+        only_a.retain(|name| wanted(wishes, name));
+        only_b.retain(|name| wanted(wishes, name));
+    }
     let place = |name: &str| key.iter().position(|k| k.eq_ignore_ascii_case(name));
     pairs.retain(|(column, _)| place(&column.name).is_some() || wanted(wishes, &column.name));
     if let Some(missing) = unknown_column(a.1, wishes) {
