@@ -87,6 +87,12 @@ fn check(endpoint: &mut dyn Endpoint, plan: &Plan, count: usize) {
         }
     }
     let keys: Vec<Key> = rows_there.iter().map(|(key, _)| key.clone()).collect();
+    for (at, after) in ends.iter().enumerate() {
+        for n in 1..=keys.len() + 1 {
+            let nth = endpoint.nth_key(plan, after.as_ref(), n).unwrap();
+            assert_eq!(nth.as_ref(), keys.get(at + n - 1), "{} {after:?} {n}", plan.table);
+        }
+    }
     let mut found = Vec::new();
     endpoint
         .rows(plan, &keys, &mut |key, row| {

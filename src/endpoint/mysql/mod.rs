@@ -99,6 +99,10 @@ impl Endpoint for MysqlEndpoint {
         read::ranges(&mut self.session, &mut self.unordered, plan, ranges, sink)
     }
 
+    fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
+        read::nth_key(&mut self.session, &mut self.unordered, plan, after, n)
+    }
+
     fn rows(&mut self, plan: &Plan, keys: &[Key], sink: &mut Sink<'_>) -> Result<()> {
         read::keys(&mut self.session, plan, keys, sink)
     }

@@ -141,6 +141,61 @@ fn out_of_order(plan: &Plan) -> Error {
     .hint("the next attempt sorts them here")
 }
 
+/// Counts keys behind another one, up to the n-th.
+struct Nth {
+    range: Range,
+    left: usize,
+    key: Option<Key>,
+}
+
+impl Nth {
+    fn take(&mut self, key: &[u8]) {
+        if self.left > 0 && self.range.contains(key) {
+            self.left -= 1;
+            self.key = (self.left == 0).then(|| key.to_vec());
+        }
+    }
+}
+
+/// The key of the n-th row behind a key.
+pub(super) fn nth_key(
+    session: &mut Session,
+    unordered: &mut HashSet<String>,
+    plan: &Plan,
+    after: Option<&Key>,
+    n: usize,
+) -> Result<Option<Key>> {
+    let range = [Range { after: after.cloned(), upto: None }];
+    let mut nth = Nth { range: range[0].clone(), left: n, key: None };
+    let order = order_of(plan).filter(|_| !unordered.contains(&plan.table));
+    let Some(order) = order else {
+        let mut take = |key: &[u8], _: &[u8]| {
+            nth.take(key);
+            Ok(())
+        };
+        ranges(session, unordered, plan, &range, &mut take)?;
+        return Ok(nth.key);
+    };
+    let keys = Plan { columns: plan.columns[..plan.key].to_vec(), version: None, ..plan.clone() };
+    let (condition, arguments) = within(plan, &order, &range)?;
+    let sql = format!("{} ORDER BY {}", selection(&keys, condition), order.join(", "));
+    let mut seen = 0;
+    while nth.left > 0 {
+        // The condition may let through a few more, which come first.
+        let (page, before) = (nth.left, seen);
+        let sql = format!("{sql} LIMIT {page} OFFSET {seen}");
+        each(session, &keys, &sql, arguments.clone(), &mut |key, _| {
+            seen += 1;
+            nth.take(key);
+            Ok(())
+        })?;
+        if seen - before < page {
+            break;
+        }
+    }
+    Ok(nth.key)
+}
+
 /// A row as it is, and the values of its key as the server has them.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
