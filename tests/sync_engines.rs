@@ -89,9 +89,13 @@ fn load_flights(file: &Path, most: usize) {
             let mut insert =
                 transaction.prepare(&format!("INSERT INTO {table} VALUES ({places})")).unwrap();
             for (i, line) in lines.records().take(most).enumerate() {
+                // Between two SQLite columns text is compared as it stands: in the form that comes back.
+                let plain = |value: &str| match value.strip_suffix('Z') {
+                    Some(moment) => moment.replace('T', " "),
+                    None => value.to_owned(),
+                };
                 let values = line.unwrap();
-                let values =
-                    values.iter().map(|v| (v != "NA" && !v.is_empty()).then(|| v.to_owned()));
+                let values = values.iter().map(|v| (v != "NA" && !v.is_empty()).then(|| plain(v)));
                 let id = own_key.then(|| Some((i + 1).to_string()));
                 insert.execute(rusqlite::params_from_iter(id.into_iter().chain(values))).unwrap();
             }
