@@ -56,6 +56,25 @@ fn every_configuration_in_the_docs_is_accepted() {
     assert!(checked >= 3, "only {checked} configurations were found");
 }
 
+#[test]
+fn every_file_of_syncs_in_the_docs_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = dir.path().join("a.url");
+    fs::write(&url, "postgres://u@h/d").unwrap();
+    let mut checked = 0;
+    for (path, text) in pages() {
+        for block in blocks(&text, "sync") {
+            let file = dir.path().join("sync.toml");
+            let here = block.replace("/etc/syncline/warehouse.url", url.to_str().unwrap());
+            fs::write(&file, here).unwrap();
+            let count = syncline::cli::check_sync_file(&file);
+            assert!(count.is_ok_and(|n| n > 0), "{}:\n{block}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "none was found");
+}
+
 /// The arguments after the program's name, if the line runs this program.
 fn invocation(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");

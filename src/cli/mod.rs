@@ -55,6 +55,11 @@ pub fn run(command: Command) -> Outcome {
     }
 }
 
+/// How many syncs a file for `sync -c` holds, if it is right.
+pub fn check_sync_file(file: &std::path::Path) -> crate::error::Result<usize> {
+    service::count(file)
+}
+
 /// Runs a client's future on this thread.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)

@@ -118,6 +118,11 @@ fn secret(file: &Path, path: &str) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
+/// How many there are, if the file is right.
+pub fn count(file: &Path) -> Result<usize> {
+    Ok(read(file)?.len())
+}
+
 /// Follows all of them until it is stopped.
 pub fn run(file: &Path, json: bool, stop: &AtomicBool) -> Outcome {
     let syncs = read(file)?;
