@@ -106,7 +106,7 @@ fn copied(side: &mut Side, table: &str) -> (SqliteEndpoint, Agreement) {
     let here = table_of(&mut side.endpoint, table);
     let connection = Connection::open_in_memory().unwrap();
     let mut lite = SqliteEndpoint::over(connection, "memory".into()).unwrap();
-    let statement = lite.create_statement(&here);
+    let statement = lite.create_statement(&here).unwrap();
     lite.create(&statement).unwrap();
     let there = table_of(&mut lite, &here.name);
     let sides = [(Engine::Postgres, &here), (Engine::Sqlite, &there)];

@@ -60,10 +60,10 @@ macro_rules! pass_on {
         fn state(&mut self, prefix: &str) -> Result<Vec<(String, String)>> {
             self.inner.state(prefix)
         }
-        fn create_statement(&self, table: &Table) -> String {
+        fn create_statement(&self, table: &Table) -> Result<String> {
             self.inner.create_statement(table)
         }
-        fn add_column_statement(&self, table: &str, column: &Column) -> String {
+        fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
             self.inner.add_column_statement(table, column)
         }
         fn create(&mut self, statement: &str) -> Result<()> {

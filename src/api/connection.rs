@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
@@ -197,7 +198,16 @@ fn welcome(stream: TcpStream, door: Door, node: &Arc<Node>, answering: &mpsc::Se
     };
     let (node, answering) = (node.clone(), answering.clone());
     tokio::spawn(async move {
-        serve(stream, door, &node, &connection).await;
+        match &node.tls {
+            None => serve(stream, door, &node, &connection).await,
+            Some(tls) => {
+                let hello = tokio::time::timeout(node.limits.head_timeout, tls.0.accept(stream));
+                // Whoever does not speak TLS, or not in time, gets no answer that it could read.
+                if let Ok(Ok(stream)) = hello.await {
+                    serve(stream, door, &node, &connection).await;
+                }
+            }
+        }
         node.connections.leave(id);
         drop(answering);
     });
@@ -208,7 +218,10 @@ content-type: application/json\r\ncontent-length: 137\r\n\r\n\
 {\"error\":{\"code\":\"CONNECTIONS_FULL\",\"message\":\"all connections of this node are busy\",\
 \"hint\":\"try again; use keep-alive\",\"retry\":\"yes\"}}\n";
 
-async fn serve(stream: TcpStream, door: Door, node: &Arc<Node>, connection: &Arc<Connection>) {
+async fn serve<S>(stream: S, door: Door, node: &Arc<Node>, connection: &Arc<Connection>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let answer = |request: hyper::Request<Incoming>| route::answer(node, door, connection, request);
     let HttpLimits { head_timeout, stall_timeout, .. } = node.limits;
     let io = TokioIo::new(Stall::new(stream, stall_timeout));

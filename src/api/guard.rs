@@ -11,16 +11,19 @@
 use std::net::IpAddr;
 
 use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 
+use super::tokens::Tokens;
 use crate::error::{Error, Kind, Result};
 
-/// Who is asking. Without authentication everyone is the same; streams are bound to it anyway.
+/// Who is asking. Without authentication everyone is the same; streams and sessions are bound to it anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Principal {
     /// Nobody in particular.
     Anyone,
+    /// Whoever has the token with this hash.
+    Holder([u8; 32]),
 }
 
 /// Which names and pages are let in.
@@ -28,6 +31,7 @@ pub(super) enum Principal {
 pub(super) struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,
+    tokens: Option<Tokens>,
 }
 
 impl Guard {
@@ -36,7 +40,14 @@ impl Guard {
         let advertised = advertise.parse::<hyper::Uri>().ok();
         let advertised = advertised.as_ref().and_then(|uri| uri.host()).map(str::to_owned);
         let hosts = hosts.iter().cloned().chain(advertised);
-        Guard { hosts: hosts.map(|h| bare(&h)).collect(), origins: origins.to_vec() }
+        let hosts = hosts.map(|h| bare(&h)).collect();
+        Guard { hosts, origins: origins.to_vec(), tokens: None }
+    }
+
+    /// Lets in only who shows one of these tokens.
+    pub fn tokens(mut self, tokens: Option<Tokens>) -> Guard {
+        self.tokens = tokens;
+        self
     }
 
     /// Checks the head of a request that came in at the address `local`.
@@ -46,7 +57,20 @@ impl Guard {
             Some(origin) => self.page(head, origin)?,
             None => refuse_foreign_page(head)?,
         }
-        Ok(Principal::Anyone)
+        self.holder(head)
+    }
+
+    /// Whoever asks whether the process lives needs no token.
+    fn holder(&self, head: &Parts) -> Result<Principal> {
+        let Some(tokens) = &self.tokens else { return Ok(Principal::Anyone) };
+        let shown = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.split_once(' '));
+        let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        match shown.and_then(|(_, token)| tokens.holder(token.trim())) {
+            Some(hash) => Ok(Principal::Holder(hash)),
+            None if head.uri.path() == "/health" => Ok(Principal::Anyone),
+            None => Err(auth_required(shown.is_some())),
+        }
     }
 
     fn host(&self, head: &Parts, local: Option<IpAddr>) -> Result<()> {
@@ -91,6 +115,15 @@ impl Guard {
     pub fn listed(&self, origin: &HeaderValue) -> bool {
         self.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
     }
+}
+
+fn auth_required(was_shown: bool) -> Error {
+    let what = match was_shown {
+        true => "this token is not among those that come in here",
+        false => "a token is needed here",
+    };
+    Error::new(Kind::Forbidden, "AUTH_REQUIRED", what)
+        .hint("set SYNCLINE_TOKEN to a token whose hash is in the file of tokens there")
 }
 
 /// A browser sends no `Origin` with a plain GET for another site's page, but says so here.

@@ -5,7 +5,7 @@
 //!                │ request
 //!              route ── guard               one choke point: Host, Origin, content type, panics
 //!   ┌────────┬───┴────┬─────────┬───────┐
-//! hrana    feed    snapshot   wake    admin, health, metrics
+//! hrana    feed    snapshot   wake    admin, health, metrics, gateway
 //!   │ └─ stream                             batons, bound to their caller; idle ones expire
 //!   └─ forward                              what only the writer may run
 //! ```
@@ -27,8 +27,8 @@
 //!
 //! # What is left out
 //!
-//! The WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; TLS and
-//! authentication, whose place is [`guard`]; compression.
+//! The WebSocket form and the stateless `/v1/execute` (501, with a sentence); HTTP/2; compression. [`tls`] and
+//! [`tokens`] are there, but only a [`gateway`] is given them: nodes would have to show each other tokens, too.
 
 mod admin;
 mod body;
@@ -36,6 +36,7 @@ mod connection;
 mod feed;
 mod files;
 mod forward;
+mod gateway;
 mod guard;
 mod headers;
 mod health;
@@ -46,7 +47,12 @@ mod reply;
 mod route;
 mod server;
 mod stall;
+mod tls;
+mod tokens;
 mod wake;
 
+pub use gateway::{Gateway, Opener};
 pub use metrics::record_metrics;
 pub use server::{HttpLimits, RESERVED, Server, check_name};
+pub use tls::Tls;
+pub use tokens::Tokens;

@@ -10,9 +10,11 @@ use tokio::sync::{Semaphore, watch};
 use super::connection::Connections;
 use super::files::connections_that_fit;
 use super::forward::Forwarder;
+use super::gateway::Gateway;
 use super::guard::Guard;
 use super::hrana::Streams;
 use super::server::{HttpLimits, Server, Stage};
+use super::tls::Tls;
 use crate::engine::Database;
 use crate::error::{Error, Result};
 
@@ -54,6 +56,10 @@ pub(super) struct Node {
     pub forwarder: Forwarder,
     /// Turns at sending a snapshot.
     pub snapshots: Arc<Semaphore>,
+    /// The endpoint that is served, if there is one.
+    pub gateway: Option<Gateway>,
+    /// Ends TLS, if it is this process that does.
+    pub tls: Option<Tls>,
     /// How far the server's life has got.
     pub stage: watch::Receiver<Stage>,
 }
@@ -73,7 +79,8 @@ impl Node {
             None => None,
         };
         Ok(Node {
-            guard: Guard::new(&server.advertise, &server.hosts, &server.origins),
+            guard: Guard::new(&server.advertise, &server.hosts, &server.origins)
+                .tokens(server.tokens),
             advertise: server.advertise.trim_end_matches('/').to_owned(),
             databases: server.databases,
             default,
@@ -83,6 +90,8 @@ impl Node {
             streams: Arc::new(Streams::new(server.limits.streams, server.limits.stream_idle)),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
             forwarder: Forwarder::new(name.clone()),
+            gateway: server.gateway,
+            tls: server.tls,
             name,
             limits: server.limits,
             stage,
@@ -109,7 +118,10 @@ impl Node {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                now = tick.tick() => self.streams.expire(now.into_std()),
+                now = tick.tick() => {
+                    self.streams.expire(now.into_std());
+                    self.gateway.iter().for_each(|gateway| gateway.expire(now.into_std()));
+                }
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
         }

@@ -100,16 +100,17 @@ pub(super) fn error(error: &Error) -> Response {
 pub(super) fn status(error: &Error) -> StatusCode {
     match error.code() {
         "AUTH_REQUIRED" => StatusCode::UNAUTHORIZED,
-        "STREAM_EXPIRED" | "NOT_FOUND" | "DATABASE_UNKNOWN" | "HELD_UNKNOWN" => {
-            StatusCode::NOT_FOUND
-        }
+        "STREAM_EXPIRED" | "SESSION_EXPIRED" | "NOT_FOUND" | "DATABASE_UNKNOWN"
+        | "HELD_UNKNOWN" => StatusCode::NOT_FOUND,
         "METHOD_NOT_ALLOWED" => StatusCode::METHOD_NOT_ALLOWED,
         "TIMEOUT" | "BODY_TIMEOUT" => StatusCode::REQUEST_TIMEOUT,
         "COMPACTED" => StatusCode::GONE,
         "BODY_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
         "CONTENT_TYPE_REFUSED" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "HOST_REFUSED" | "NOT_WRITER" => StatusCode::MISDIRECTED_REQUEST,
-        "STREAMS_FULL" | "WRITER_BUSY" => StatusCode::TOO_MANY_REQUESTS,
+        "STREAMS_FULL" | "SESSIONS_FULL" | "SESSION_BUSY" | "WRITER_BUSY" => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
         "NOT_IMPLEMENTED" => StatusCode::NOT_IMPLEMENTED,
         _ => match error.kind() {

@@ -16,8 +16,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::accept;
+use super::gateway::Gateway;
 use super::metrics;
 use super::node::{Door, Node};
+use super::tls::Tls;
+use super::tokens::Tokens;
 use crate::engine::Database;
 use crate::error::{Error, Result};
 
@@ -87,6 +90,9 @@ pub struct Server {
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
     pub(super) opening: bool,
+    pub(super) gateway: Option<Gateway>,
+    pub(super) tls: Option<Tls>,
+    pub(super) tokens: Option<Tokens>,
 }
 
 impl Server {
@@ -101,6 +107,9 @@ impl Server {
             hosts: Vec::new(),
             origins: Vec::new(),
             opening: false,
+            gateway: None,
+            tls: None,
+            tokens: None,
         }
     }
 
@@ -132,6 +141,24 @@ impl Server {
     /// Other limits than the default ones.
     pub fn limits(mut self, limits: HttpLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Serves an endpoint to `diff` and `sync`.
+    pub fn gateway(mut self, gateway: Gateway) -> Self {
+        self.gateway = Some(gateway);
+        self
+    }
+
+    /// Ends TLS at both doors.
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Lets in only who shows one of these tokens.
+    pub fn tokens(mut self, tokens: Option<Tokens>) -> Self {
+        self.tokens = tokens;
         self
     }
 
@@ -180,6 +207,7 @@ impl Server {
         stage.send_replace(Stage::Ended);
         node.connections.call_all();
         node.streams.clear();
+        node.gateway.iter().for_each(Gateway::clear);
         let _ = tokio::time::timeout(drain, answered.recv()).await;
         Ok(())
     }

@@ -53,6 +53,8 @@ pub enum Command {
     Diff(super::diff::Diff),
     /// Makes one database equal to another.
     Sync(super::sync::Sync),
+    /// Stands beside a database, so that `diff` and `sync` elsewhere reach it over a thin line.
+    Gateway(super::gateway::Gateway),
 }
 
 /// Arguments of `demo`.

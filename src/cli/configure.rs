@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::arguments::{Config as Arguments, ConfigAction};
 use super::exit::{Exit, Failure, Outcome};
-use crate::config::{Config, Flag, Sources};
+use crate::config::{Config, Flag, Problems, Sources};
 
 /// Checks or shows a configuration.
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -27,8 +27,21 @@ fn summary(config: &Config) -> String {
     format!("node {} is {}", config.node.name, databases.join(", "))
 }
 
-/// Reads the configuration: the file, this process's environment, the flags.
+/// Reads a node's configuration: the file, this process's environment, the flags.
 pub fn load(file: Option<&Path>, flags: Vec<Flag>) -> Result<Config, Failure> {
+    load_by(file, flags, Config::load)
+}
+
+/// Reads a gateway's, likewise.
+pub fn load_gateway(file: Option<&Path>, flags: Vec<Flag>) -> Result<Config, Failure> {
+    load_by(file, flags, Config::load_gateway)
+}
+
+fn load_by(
+    file: Option<&Path>,
+    flags: Vec<Flag>,
+    load: fn(&Sources<'_>) -> Result<Config, Problems>,
+) -> Result<Config, Failure> {
     let file = match file {
         Some(path) => Some((path.display().to_string(), read(path)?)),
         None => None,
@@ -40,7 +53,7 @@ pub fn load(file: Option<&Path>, flags: Vec<Flag>) -> Result<Config, Failure> {
     };
     let environment = std::env::vars_os().filter_map(text).collect();
     let sources = Sources { file, environment, flags, host: host_name(), read: &read };
-    Ok(Config::load(&sources)?)
+    Ok(load(&sources)?)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

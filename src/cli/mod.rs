@@ -6,6 +6,7 @@
 //! config     what a file means           explain             what it promises, what failures cost
 //! demo       a writer and two readers    adopt, release      a PostgreSQL database that has tables
 //! diff       are two databases equal     sync                make one equal to another
+//! gateway    a database for diff and sync elsewhere
 //! ```
 //!
 //! Exit codes are for scripts and the same everywhere: see [`Exit`]. What a command prints on
@@ -20,6 +21,7 @@ mod demo;
 mod diff;
 mod exit;
 mod explain;
+mod gateway;
 mod held;
 mod reference;
 mod serve;
@@ -52,6 +54,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Release(arguments) => adopt::release(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
+        Command::Gateway(arguments) => gateway::run(&arguments),
     }
 }
 

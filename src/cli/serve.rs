@@ -57,7 +57,7 @@ fn flags(arguments: &Serve) -> Vec<Flag> {
     .collect()
 }
 
-fn log_to_stderr(format: LogFormat) {
+pub(super) fn log_to_stderr(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("SYNCLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -97,7 +97,7 @@ async fn node(config: &Config, arguments: &Serve) -> Outcome {
     outcome
 }
 
-async fn bind(address: &Address, flag: &str) -> Result<TcpListener, Failure> {
+pub(super) async fn bind(address: &Address, flag: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind((address.host.as_str(), address.port)).await.map_err(|e| {
         let message = format!("cannot listen on {address}: {e}");
         Failure::new(
@@ -276,14 +276,15 @@ async fn any_stopped(databases: &[Database]) -> (u8, String) {
     futures_util::future::select_all(waits).await.0
 }
 
-struct Signals {
+/// What may end this process, or ask something of it.
+pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Signals> {
+    pub(super) fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -292,7 +293,7 @@ impl Signals {
     }
 
     /// Waits for a signal that ends the node.
-    async fn end(&mut self) -> &'static str {
+    pub(super) async fn end(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",

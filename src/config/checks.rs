@@ -114,7 +114,7 @@ fn idle(written: &Written) -> impl Iterator<Item = Error> {
     };
     BELONGS.iter().filter(idle).map(|(key, mode, value)| {
         let message = format!("{key} does nothing unless {mode} = {value:?}");
-        conflict(message, "remove it; this version neither ends TLS nor checks tokens")
+        conflict(message, &format!("remove it, or write {mode} = {value:?}"))
     })
 }
 
@@ -156,7 +156,7 @@ fn follower(written: &Written, key: &str) -> Error {
 
 /// Checks how the values relate, as meant.
 pub(super) fn relations(config: &Config) -> Vec<Error> {
-    let mut found = Vec::new();
+    let mut found = only_a_gateway(config);
     found.extend(open_door(config));
     found.extend(same_address(config));
     found.extend(nowhere(config));
@@ -172,14 +172,63 @@ pub(super) fn relations(config: &Config) -> Vec<Error> {
     found
 }
 
+/// What a gateway can do and a node cannot: nodes would have to show each other tokens, too.
+fn only_a_gateway(config: &Config) -> Vec<Error> {
+    let mut found = Vec::new();
+    let mut not_yet = |key: &str, what: &str, hint: &str| {
+        let origin = config.written.get(key).map(|setting| setting.origin.to_string());
+        let message = format!("{key} ({}): {what}", origin.unwrap_or_default());
+        found.push(Error::invalid("CONFIG_NOT_YET", message).hint(hint));
+    };
+    if matches!(config.tls, Tls::Files { .. }) {
+        let hint = "let a proxy in front end TLS and write tls.mode = \"external\"";
+        not_yet("tls.mode", "this node cannot end TLS by itself yet", hint);
+    }
+    if config.auth != Auth::None {
+        let hint = "listen on a loopback address, or let a proxy in front authenticate";
+        not_yet("auth.mode", "this node cannot check tokens yet", hint);
+    }
+    found
+}
+
+/// A gateway has one address, and can check tokens and end TLS.
+pub(super) fn gateway(config: &Config) -> Vec<Error> {
+    let decided = is_decided(config);
+    let listen = &config.node.listen;
+    let has_tls = config.tls != Tls::Off;
+    let is_guarded = has_tls && config.auth != Auth::None;
+    let mut found = Vec::new();
+    if !listen.is_loopback() && !is_guarded && !decided {
+        let message = format!(
+            "{listen} is reachable from other machines, without authentication or without TLS"
+        );
+        found.push(Error::invalid("CONFIG_OPEN_DOOR", message).hint(
+            "listen on 127.0.0.1; or give -c FILE with auth.mode = \"tokens\" and tls.mode = \"files\"; or, if a \
+             proxy or a firewall stands in front, with auth.mode = \"none\" and tls.mode = \"external\"",
+        ));
+    }
+    if config.written.get("tls.ca").is_some() {
+        let what = "tls.ca: a gateway asks nobody for a certificate yet";
+        found.push(
+            Error::invalid("CONFIG_NOT_YET", what).hint("remove it; tokens say who comes in"),
+        );
+    }
+    found
+}
+
+/// Somebody wrote that a proxy or a firewall sees to it.
+fn is_decided(config: &Config) -> bool {
+    let said = |key| config.written.get(key).is_some_and(|s| s.origin != Origin::Default);
+    config.auth == Auth::None && said("auth.mode") && config.tls == Tls::External
+}
+
 fn conflict(message: String, hint: &str) -> Error {
     Error::invalid("CONFIG_CONFLICT", message).hint(hint)
 }
 
 /// Anyone who reaches the address may read and write: that must be somebody's decision.
 fn open_door(config: &Config) -> Vec<Error> {
-    let said = |key| config.written.get(key).is_some_and(|s| s.origin != Origin::Default);
-    let decided = config.auth == Auth::None && said("auth.mode") && config.tls == Tls::External;
+    let decided = is_decided(config);
     let node = &config.node;
     let places = [
         ("node.listen", &node.listen),

@@ -75,13 +75,13 @@ pub const KEYS: &[Key] = &[
     key("node.hosts", List, Some(""), "Further names this node answers to in `Host`. Its own address and loopback are always among them."),
     key("node.origins", List, Some(""), "Origins whose web pages may use this node, such as `https://app.example`."),
 
-    key("tls.mode", Choice(&["off", "files", "external"]), Some("off"), "`external`: a proxy in front ends TLS. `files` is not in this version."),
+    key("tls.mode", Choice(&["off", "files", "external"]), Some("off"), "`external`: a proxy in front ends TLS. `files`: this process does; only `syncline gateway` in this version."),
     key("tls.cert", Path, None, "The certificate chain (with `files`)."),
     key("tls.key", Path, None, "Its private key (with `files`)."),
-    key("tls.ca", Path, None, "Who may have signed the others' certificates (with `files`)."),
+    key("tls.ca", Path, None, "Who may have signed the others' certificates (with `files`). Not in this version."),
 
-    key("auth.mode", Choice(&["none", "tokens", "jwt"]), Some("none"), "Who may connect. `tokens` and `jwt` are not in this version."),
-    key("auth.tokens_file", Path, None, "Hashed tokens (with `tokens`)."),
+    key("auth.mode", Choice(&["none", "tokens", "jwt"]), Some("none"), "Who may connect. `tokens`: only to `syncline gateway` in this version. `jwt` is not in this version."),
+    key("auth.tokens_file", Path, None, "Hashed tokens (with `tokens`): lines of a name, a blank, and what `printf %s \"$TOKEN\" \\| sha256sum` prints."),
     secret("auth.jwt_key", Text, "The key that signs tokens (with `jwt`)."),
     key("auth.jwt_algorithm", Text, None, "The one algorithm that is accepted (with `jwt`)."),
 

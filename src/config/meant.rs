@@ -52,19 +52,28 @@ pub struct Node {
 }
 
 /// Who ends TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// Nobody.
     Off,
     /// A proxy in front.
     External,
+    /// This process, with what these files hold.
+    Files {
+        /// The certificate chain.
+        cert: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
 }
 
 /// Who may connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// Everyone who reaches the address.
     None,
+    /// Whoever has a token whose hash is in this file.
+    Tokens(PathBuf),
 }
 
 /// What one client may use.
@@ -241,21 +250,21 @@ fn node(read: &mut Reader<'_>) -> Node {
 fn tls(read: &mut Reader<'_>) -> Tls {
     match read.choice("tls.mode").as_str() {
         "external" => Tls::External,
-        "files" => {
-            let hint = "let a proxy in front end TLS and write tls.mode = \"external\"";
-            read.not_yet("tls.mode", "this node cannot end TLS by itself yet", hint);
-            Tls::Off
-        }
+        "files" => Tls::Files { cert: read.path("tls.cert"), key: read.path("tls.key") },
         _ => Tls::Off,
     }
 }
 
 fn auth(read: &mut Reader<'_>) -> Auth {
-    if read.choice("auth.mode") != "none" {
-        let hint = "listen on a loopback address, or let a proxy in front authenticate";
-        read.not_yet("auth.mode", "this node cannot check tokens yet", hint);
+    match read.choice("auth.mode").as_str() {
+        "tokens" => Auth::Tokens(read.path("auth.tokens_file")),
+        "jwt" => {
+            let hint = "write auth.mode = \"tokens\"";
+            read.not_yet("auth.mode", "signed tokens cannot be checked yet", hint);
+            Auth::None
+        }
+        _ => Auth::None,
     }
-    Auth::None
 }
 
 fn limits(read: &mut Reader<'_>) -> Limits {
@@ -351,6 +360,18 @@ impl Reader<'_> {
             }
             _ => None,
         })
+    }
+
+    /// A file that must be named, because the mode asks for it.
+    fn path(&mut self, key: &str) -> PathBuf {
+        match text_at(self.written, key) {
+            Some(path) if !path.is_empty() => PathBuf::from(path),
+            _ => {
+                let missing = Error::invalid("CONFIG_MISSING", format!("{key} is missing"));
+                self.problems.push(missing.hint("name the file, or choose another mode"));
+                PathBuf::new()
+            }
+        }
     }
 
     fn duration(&mut self, key: &str) -> Duration {

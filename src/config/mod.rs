@@ -54,12 +54,24 @@ impl std::error::Error for Problems {}
 impl Config {
     /// Both steps: reads the sources, resolves every default, and checks how the keys relate.
     pub fn load(sources: &Sources<'_>) -> Result<Config, Problems> {
+        Config::checked(sources, checks::relations)
+    }
+
+    /// The same for a gateway, which has no databases.
+    pub fn load_gateway(sources: &Sources<'_>) -> Result<Config, Problems> {
+        Config::checked(sources, checks::gateway)
+    }
+
+    fn checked(
+        sources: &Sources<'_>,
+        relations: fn(&Config) -> Vec<Error>,
+    ) -> Result<Config, Problems> {
         let mut problems = Vec::new();
         let mut written = Written::merge(sources, &mut problems);
         meant::fill_defaults(&mut written, &sources.host);
         problems.extend(checks::policy(&written));
         let config = meant::resolve(written, &mut problems);
-        problems.extend(checks::relations(&config));
+        problems.extend(relations(&config));
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
 }

@@ -235,7 +235,9 @@ fn what_cannot_work_is_refused_with_a_reason_and_a_way_out() {
         ("[node]\norigins = [1]", &["CONFIG_INVALID", "node.origins"]),
         ("[limits]\nqueue = -1", &["CONFIG_INVALID", "above zero"]),
         ("[limits]\nstatement = true", &["CONFIG_INVALID"]),
-        ("[tls]\nmode = 'files'", &["CONFIG_NOT_YET", "external"]),
+        ("[tls]\nmode = 'files'", &["CONFIG_MISSING", "tls.cert", "tls.key"]),
+        ("[tls]\nmode = 'files'\ncert = 'c'\nkey = 'k'", &["CONFIG_NOT_YET", "external"]),
+        ("[auth]\nmode = 'tokens'\ntokens_file = 't'", &["CONFIG_NOT_YET", "proxy"]),
         ("[auth]\nmode = 'jwt'", &["CONFIG_NOT_YET"]),
         ("[auth]\ntokens_file = 't'", &["CONFIG_CONFLICT", "auth.mode = \"tokens\""]),
         ("[tls]\nmode = 'external'\ncert = 'c'", &["CONFIG_CONFLICT", "tls.mode = \"files\""]),
@@ -268,4 +270,29 @@ fn every_default_can_be_read_and_every_key_is_explained() {
         assert!(key.about.ends_with('.') || key.about.ends_with('?'), "{}", key.path);
     }
     assert!(reference().contains("## [databases.NAME.heal]"));
+}
+
+#[test]
+fn a_gateway_is_open_to_others_only_behind_tls_and_tokens_or_by_decision() {
+    let problems = |file: &str| match Config::load_gateway(&sources(file)) {
+        Ok(_) => String::new(),
+        Err(problems) => problems.to_string(),
+    };
+    let open = |rest: &str| problems(&format!("[node]\nlisten = '0.0.0.0:9'\n{rest}"));
+    let tls = "[tls]\nmode = 'files'\ncert = 'c.pem'\nkey = 'k.pem'\n";
+    let tokens = "[auth]\nmode = 'tokens'\ntokens_file = 't'\n";
+    let none = "[auth]\nmode = 'none'\n";
+    let proxy = "[tls]\nmode = 'external'\n";
+    for refused in ["", tls, tokens, none, proxy, &format!("{tls}{none}")] {
+        assert!(open(refused).contains("CONFIG_OPEN_DOOR"), "{refused}");
+    }
+    for accepted in [[tls, tokens], [proxy, tokens], [proxy, none]] {
+        assert_eq!(open(&accepted.concat()), "", "{accepted:?}");
+    }
+    for here in ["", tls, tokens, proxy] {
+        assert_eq!(problems(here), "", "{here}");
+    }
+    assert!(problems("[auth]\nmode = 'tokens'").contains("auth.tokens_file is missing"));
+    assert!(problems("[auth]\nmode = 'jwt'").contains("CONFIG_NOT_YET"));
+    assert!(problems(&format!("{tls}ca = 'x'")).contains("CONFIG_NOT_YET"));
 }

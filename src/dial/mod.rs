@@ -15,10 +15,12 @@
 //!
 //! Left out: pools, and what is asked over a connection.
 
+pub mod http;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod trust;
 mod wait;
 
 pub use wait::{beside, block_on, spawn, wait};

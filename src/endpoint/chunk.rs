@@ -117,7 +117,12 @@ impl<'a> Chunker<'a> {
 }
 
 /// The parts of a range in which two sides differ, each cut into chunks: the narrowest that both can name.
+///
+/// Where the range is one chunk on both sides the whole digests are compared, and otherwise their lower halves:
+/// no more than these may have come over a line, and the lower half of a sum is the sum of the lower halves.
 pub fn differing(range: &Range, a: &[Chunk], b: &[Chunk]) -> Vec<Part> {
+    let is_whole = a.len() == 1 && b.len() == 1;
+    let digest = |of: Digest| if is_whole { of.0 } else { u128::from(of.0 as u64) };
     let (mut a, mut b) = (Side::new(a), Side::new(b));
     let mut parts = Vec::new();
     let mut after = range.after.clone();
@@ -130,7 +135,7 @@ pub fn differing(range: &Range, a: &[Chunk], b: &[Chunk]) -> Vec<Part> {
             }
         }
         let upto = a.end().cloned();
-        if a.sum != b.sum {
+        if (a.sum.0, digest(a.sum.1)) != (b.sum.0, digest(b.sum.1)) {
             let range = Range { after: after.clone(), upto: upto.clone() };
             parts.push(Part { range, rows: [a.sum.0, b.sum.0] });
         }
@@ -153,12 +158,14 @@ pub enum Difference {
     Changed,
 }
 
-/// The rows that differ, of a range whose rows are chunks of their own (`bits` 0), by key.
+/// The rows that differ, of a range whose rows are chunks of their own (`bits` 0), by key; by the lower halves of
+/// their digests.
 pub fn differing_rows(a: &[Chunk], b: &[Chunk]) -> Vec<(Key, Difference)> {
     // The last chunk may be the empty one up to the end of the range.
     let rows = |chunks: &[Chunk]| {
         let rows = chunks.iter().filter(|chunk| chunk.rows > 0);
-        rows.filter_map(|chunk| Some((chunk.end.clone()?, chunk.digest))).collect::<Vec<_>>()
+        rows.filter_map(|chunk| Some((chunk.end.clone()?, chunk.digest.0 as u64)))
+            .collect::<Vec<_>>()
     };
     let (mut a, mut b) = (rows(a).into_iter().peekable(), rows(b).into_iter().peekable());
     let mut differing = Vec::new();

@@ -148,12 +148,12 @@ impl Endpoint for MemoryEndpoint {
         Ok(of_prefix.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    fn create_statement(&self, table: &Table) -> String {
-        table.name.clone()
+    fn create_statement(&self, table: &Table) -> Result<String> {
+        Ok(table.name.clone())
     }
 
-    fn add_column_statement(&self, table: &str, column: &Column) -> String {
-        format!("{table}.{}", column.name)
+    fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
+        Ok(format!("{table}.{}", column.name))
     }
 
     fn create(&mut self, _statement: &str) -> Result<()> {

@@ -29,6 +29,7 @@ pub mod chunk;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod digests;
+pub mod http;
 pub mod memory;
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -39,6 +40,7 @@ pub mod postgres;
 pub mod sort;
 pub mod sqlite;
 pub mod table;
+pub mod wire;
 
 use std::fmt;
 
@@ -218,10 +220,10 @@ pub trait Endpoint: Send {
     fn state(&mut self, prefix: &str) -> Result<Vec<(String, String)>>;
 
     /// The statement that would make a table like this one.
-    fn create_statement(&self, table: &Table) -> String;
+    fn create_statement(&self, table: &Table) -> Result<String>;
 
     /// The statement that would add a column like this one.
-    fn add_column_statement(&self, table: &str, column: &Column) -> String;
+    fn add_column_statement(&self, table: &str, column: &Column) -> Result<String>;
 
     /// Runs a statement of the two above.
     fn create(&mut self, statement: &str) -> Result<()>;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Endpoint;
+use super::http::{HttpEndpoint, Login};
 use super::sqlite::{Access, SqliteEndpoint};
 use crate::error::{Error, Result};
 
@@ -57,6 +58,8 @@ fn mysql(_: &str, _: Access) -> Result<Box<dyn Endpoint>> {
     Err(left_out("mysql"))
 }
 
-fn http(_: &str, _: Access) -> Result<Box<dyn Endpoint>> {
-    Err(unknown("http"))
+/// Who we are is said by the environment: it stands in no argument.
+fn http(address: &str, access: Access) -> Result<Box<dyn Endpoint>> {
+    let login = Login::from_environment()?;
+    Ok(Box::new(HttpEndpoint::open(address, access, &login)?))
 }

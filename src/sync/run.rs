@@ -168,8 +168,8 @@ impl Job<'_> {
 fn prepare(ends: &mut Ends<'_>, options: &SyncOptions, events: &mut Events<'_>) -> Result<Pairs> {
     let mut pairs = options.selection.pair(ends.0, ends.1)?;
     if !pairs.only_a.is_empty() {
-        let statements: Vec<String> =
-            pairs.only_a.iter().map(|table| ends.1.create_statement(table)).collect();
+        let statements = pairs.only_a.iter().map(|table| ends.1.create_statement(table));
+        let statements = statements.collect::<Result<Vec<_>>>()?;
         if !options.create {
             return Err(missing_tables(ends.1, &pairs, &statements));
         }
@@ -210,8 +210,8 @@ fn refuse_missing_columns(b: &dyn Endpoint, pair: &Pair) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(|column| column.name.as_str()).collect();
-    let statements: Vec<String> =
-        missing.iter().map(|column| b.add_column_statement(&pair.b.name, column)).collect();
+    let statements = missing.iter().map(|column| b.add_column_statement(&pair.b.name, column));
+    let statements = statements.collect::<Result<Vec<_>>>()?;
     let what = format!("{} in {} lacks {}", pair.b.name, b.address(), names.join(", "));
     Err(Error::invalid("COLUMNS_DIFFER", what).hint(format!(
         "add it ({}), or name the columns to sync with --columns",

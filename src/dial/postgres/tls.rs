@@ -8,14 +8,12 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::place::Check;
+use crate::dial::trust;
 use crate::error::{Error, Result};
 
 /// The error of a server that cannot prove who it is.
@@ -30,7 +28,7 @@ pub(super) fn connector(check: Check, file: Option<&Path>) -> Result<MakeRustlsC
     let inner = match check {
         Check::Nothing => None,
         Check::Certificate | Check::Name => {
-            let roots = Arc::new(roots(file)?);
+            let roots = Arc::new(trust::roots(file).map_err(untrusted)?);
             let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
             Some(builder.build().map_err(untrusted)?)
         }
@@ -43,25 +41,6 @@ pub(super) fn connector(check: Check, file: Option<&Path>) -> Result<MakeRustlsC
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
-}
-
-fn roots(file: Option<&Path>) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    match file {
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Some(file) => {
-            let unreadable = |e| untrusted(format_args!("{}: {e}", file.display()));
-            for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
-                roots.add(certificate.map_err(unreadable)?).map_err(untrusted)?;
-            }
-        }
-    }
-    if roots.is_empty() {
-        return Err(untrusted("no certificate is trusted"));
-    }
-    Ok(roots)
 }
 
 /// Checks what is asked for, and always that the server has the certificate's key.

@@ -45,7 +45,7 @@ fn damaged() -> Error {
         .hint("both ends of the line must run the same version of syncline")
 }
 
-fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -53,7 +53,7 @@ fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Result<u64> {
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64> {
     let mut n = 0;
     for shift in (0..64).step_by(7) {
         let byte = take(bytes, 1)?[0];
@@ -65,13 +65,13 @@ fn take_varint(bytes: &mut &[u8]) -> Result<u64> {
     Err(damaged())
 }
 
-fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8]> {
+pub(super) fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(n).ok_or_else(damaged)?;
     *bytes = rest;
     Ok(taken)
 }
 
-fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
+pub(super) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
     Ok(take(bytes, N)?.try_into().expect("as many were taken"))
 }
 

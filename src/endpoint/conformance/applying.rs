@@ -10,7 +10,7 @@ fn key(plan: &Plan, id: i64) -> Key {
     canonical(plan, &thing(id, 0)).0
 }
 
-pub(in super::super) fn what_was_done_is_counted(world: &mut dyn World) {
+pub(crate) fn what_was_done_is_counted(world: &mut dyn World) {
     let (plan, mut twin) = filled(world, &things(), &many_things(30));
     let there: Vec<_> = twin.iter().map(|(k, r)| (k.clone(), r.clone())).take(5).collect();
     let mut batch = there.clone();
@@ -25,7 +25,7 @@ pub(in super::super) fn what_was_done_is_counted(world: &mut dyn World) {
     assert_eq!(nothing, Applied::default());
 }
 
-pub(in super::super) fn equal_rows_are_not_rewritten(world: &mut dyn World) {
+pub(crate) fn equal_rows_are_not_rewritten(world: &mut dyn World) {
     let (plan, twin) = filled(world, &things(), &many_things(30));
     let Some(before) = world.marks("things") else { return };
     assert_eq!(before.len(), 30);
@@ -47,7 +47,7 @@ fn strict_table() -> super::Table {
     table
 }
 
-pub(in super::super) fn all_or_nothing(world: &mut dyn World) {
+pub(crate) fn all_or_nothing(world: &mut dyn World) {
     let row = |id, value| vec![Value::Integer(id), value];
     let rows = [row(1, text("a")), row(2, text("b")), row(3, text("c"))];
     let (plan, twin) = filled(world, &strict_table(), &rows);
@@ -104,7 +104,7 @@ fn pairs(plan: &Plan, rows: &[(i64, &str)]) -> Vec<(Key, Row)> {
     puts(plan, &rows)
 }
 
-pub(in super::super) fn unique_values_change_places(world: &mut dyn World) {
+pub(crate) fn unique_values_change_places(world: &mut dyn World) {
     let (whole, part) = uniques(world);
     let rotated = pairs(&part, &[(0, "b"), (1, "c"), (2, "a"), (3, "d"), (9, "new")]);
     let applied = apply(world.endpoint(), &part, &rotated, &[]).unwrap();
@@ -118,7 +118,7 @@ pub(in super::super) fn unique_values_change_places(world: &mut dyn World) {
     assert_eq!(shown(world, &whole), wanted);
 }
 
-pub(in super::super) fn a_unique_value_passes_from_a_deleted_row(world: &mut dyn World) {
+pub(crate) fn a_unique_value_passes_from_a_deleted_row(world: &mut dyn World) {
     let (whole, part) = uniques(world);
     let gone = pairs(&part, &[(0, "a")])[0].0.clone();
     let heirs = pairs(&part, &[(7, "a")]);
@@ -128,7 +128,7 @@ pub(in super::super) fn a_unique_value_passes_from_a_deleted_row(world: &mut dyn
     assert_eq!(shown(world, &whole)[3..], ["7 a -"]);
 }
 
-pub(in super::super) fn absent_keys_are_deleted_without_ado(world: &mut dyn World) {
+pub(crate) fn absent_keys_are_deleted_without_ado(world: &mut dyn World) {
     let (plan, twin) = filled(world, &things(), &many_things(5));
     let deletes = [key(&plan, -59), key(&plan, 10_000)];
     let applied = apply(world.endpoint(), &plan, &[], &deletes).unwrap();
@@ -136,14 +136,14 @@ pub(in super::super) fn absent_keys_are_deleted_without_ado(world: &mut dyn Worl
     assert_eq!(contents(world.endpoint(), &plan), twin);
 }
 
-pub(in super::super) fn other_columns_keep_their_values(world: &mut dyn World) {
+pub(crate) fn other_columns_keep_their_values(world: &mut dyn World) {
     let (whole, part) = uniques(world);
     apply(world.endpoint(), &part, &pairs(&part, &[(1, "other")]), &[]).unwrap();
     assert_eq!(shown(world, &whole)[1], "1 other beside 1");
 }
 
 /// A row that the filter hides is in the way of one with its key.
-pub(in super::super) fn hidden_rows_are_overwritten(world: &mut dyn World) {
+pub(crate) fn hidden_rows_are_overwritten(world: &mut dyn World) {
     let (mut plan, twin) = filled(world, &things(), &[thing(1, 2), thing(2, 5), thing(3, 8)]);
     plan.filter = Some("n > 1".into());
     let batch = puts(&plan, &[thing(1, 9)]);
@@ -158,7 +158,7 @@ fn entry(name: &str, value: Option<&str>) -> (String, Option<String>) {
     (name.to_owned(), value.map(str::to_owned))
 }
 
-pub(in super::super) fn state_goes_with_its_rows(world: &mut dyn World) {
+pub(crate) fn state_goes_with_its_rows(world: &mut dyn World) {
     let (plan, _) = filled(world, &strict_table(), &[]);
     assert_eq!(world.endpoint().state("").unwrap(), []);
     let good = puts(&plan, &[vec![Value::Integer(1), text("a")]]);
@@ -187,7 +187,7 @@ pub(in super::super) fn state_goes_with_its_rows(world: &mut dyn World) {
     assert_eq!(state(world), []);
 }
 
-pub(in super::super) fn state_is_found_by_its_prefix(world: &mut dyn World) {
+pub(crate) fn state_is_found_by_its_prefix(world: &mut dyn World) {
     let (plan, _) = filled(world, &things(), &[]);
     let names = ["a", "a/1", "a/2", "a%", "a_1", "A/1", "ä/1", "b"];
     let long = "{\"x\": [1, 2]}\n".repeat(6_000);
@@ -208,7 +208,7 @@ pub(in super::super) fn state_is_found_by_its_prefix(world: &mut dyn World) {
     }
 }
 
-pub(in super::super) fn duplicates_come_and_go(world: &mut dyn World) {
+pub(crate) fn duplicates_come_and_go(world: &mut dyn World) {
     let (table, mut rows) = bag();
     let (plan, twin) = filled(world, &table, &rows);
     // One of the four that are equal goes, one more of another kind comes.
@@ -226,7 +226,7 @@ pub(in super::super) fn duplicates_come_and_go(world: &mut dyn World) {
     assert_eq!(contents(world.endpoint(), &plan), wanted);
 }
 
-pub(in super::super) fn random_batches_end_as_asked(world: &mut dyn World) {
+pub(crate) fn random_batches_end_as_asked(world: &mut dyn World) {
     for (table, rows) in shapes::keyed() {
         world.create(&table);
         let plan = plan(world.endpoint(), &table);

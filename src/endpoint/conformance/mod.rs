@@ -10,11 +10,11 @@
 //! one. What is put is canonical, as `sync` puts it. Values that some engine cannot keep (NaN, a NUL in a text)
 //! may be refused as a row's fault; they may not be kept as something else.
 
-pub(super) mod applying;
-pub(super) mod digesting;
-pub(super) mod reading;
+pub(crate) mod applying;
+pub(crate) mod digesting;
+pub(crate) mod reading;
 mod shapes;
-pub(super) mod versions;
+pub(crate) mod versions;
 mod worlds;
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub(crate) trait World {
 
     /// Makes a table as `--create` does.
     fn create(&mut self, table: &Table) {
-        let statement = self.endpoint().create_statement(table);
+        let statement = self.endpoint().create_statement(table).unwrap();
         self.endpoint().create(&statement).unwrap_or_else(|e| panic!("{e}: {statement}"));
     }
 

@@ -10,14 +10,14 @@ fn listed(twin: &Twin) -> Vec<(Key, Vec<u8>)> {
     twin.iter().map(|(key, row)| (key.clone(), row.clone())).collect()
 }
 
-pub(in super::super) fn rows_come_in_the_order_of_their_keys(world: &mut dyn World) {
+pub(crate) fn rows_come_in_the_order_of_their_keys(world: &mut dyn World) {
     for (table, rows) in keyed() {
         let (plan, twin) = filled(world, &table, &rows);
         assert_eq!(read(world.endpoint(), &plan, &[Range::ALL]), listed(&twin), "{}", table.name);
     }
 }
 
-pub(in super::super) fn hard_keys_come_back_or_are_refused(world: &mut dyn World) {
+pub(crate) fn hard_keys_come_back_or_are_refused(world: &mut dyn World) {
     let (table, rows) = hard_keys();
     let (plan, _) = filled(world, &table, &[]);
     let kept = put_or_refuse(world, &plan, &rows);
@@ -34,7 +34,7 @@ fn ends(twin: &Twin) -> Vec<Option<Key>> {
     ends
 }
 
-pub(in super::super) fn ranges_are_half_open(world: &mut dyn World) {
+pub(crate) fn ranges_are_half_open(world: &mut dyn World) {
     for (table, mut rows) in keyed() {
         // Ends that are no row's key, too.
         let absent = rows.split_off(rows.len() * 2 / 3);
@@ -57,7 +57,7 @@ pub(in super::super) fn ranges_are_half_open(world: &mut dyn World) {
     }
 }
 
-pub(in super::super) fn several_ranges_are_read_in_one_go(world: &mut dyn World) {
+pub(crate) fn several_ranges_are_read_in_one_go(world: &mut dyn World) {
     let (plan, twin) = filled(world, &things(), &many_things(50));
     let key = |id: i64| Some(canon::encode_key([Value::Integer(id).as_ref()]));
     let range = |after, upto| Range { after, upto };
@@ -74,7 +74,7 @@ pub(in super::super) fn several_ranges_are_read_in_one_go(world: &mut dyn World)
     assert_eq!(read(world.endpoint(), &plan, &[]), []);
 }
 
-pub(in super::super) fn tables_of_no_row_and_of_one(world: &mut dyn World) {
+pub(crate) fn tables_of_no_row_and_of_one(world: &mut dyn World) {
     let (plan, _) = filled(world, &things(), &[]);
     assert_eq!(read(world.endpoint(), &plan, &[Range::ALL]), []);
     let empty = world.endpoint().digest(&plan, &[Range::ALL], 3).unwrap();
@@ -100,7 +100,7 @@ fn with_ids(values: Vec<Value>) -> Vec<Vec<Value>> {
     values.map(|(id, value)| vec![Value::Integer(id as i64), value]).collect()
 }
 
-pub(in super::super) fn values_come_back(world: &mut dyn World) {
+pub(crate) fn values_come_back(world: &mut dyn World) {
     let texts = |texts: &[&str]| texts.iter().map(|t| text(*t)).collect::<Vec<_>>();
     let integers = [0, 1, -1, 1 << 53, (1 << 53) + 1, i64::MIN, i64::MAX].map(Value::Integer);
     let reals =
@@ -159,7 +159,7 @@ fn assert_same(endpoint: &mut dyn Endpoint, plan: &Plan, twin: &Twin) {
     assert_eq!(applied.equal, twin.len() as u64, "equal rows count as equal: {applied:?}");
 }
 
-pub(in super::super) fn hard_values_come_back_or_are_refused(world: &mut dyn World) {
+pub(crate) fn hard_values_come_back_or_are_refused(world: &mut dyn World) {
     let texts = |texts: &[&str]| texts.iter().map(|t| text(*t)).collect::<Vec<_>>();
     let reals = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324].map(Value::Real);
     let digits = "1234567890".repeat(3);
@@ -181,7 +181,7 @@ pub(in super::super) fn hard_values_come_back_or_are_refused(world: &mut dyn Wor
     }
 }
 
-pub(in super::super) fn rows_are_found_by_their_keys(world: &mut dyn World) {
+pub(crate) fn rows_are_found_by_their_keys(world: &mut dyn World) {
     let (mut shapes, (table, rows)) = (keyed(), bag());
     shapes.push((table, rows));
     for (table, rows) in shapes {
@@ -211,7 +211,7 @@ pub(in super::super) fn rows_are_found_by_their_keys(world: &mut dyn World) {
     }
 }
 
-pub(in super::super) fn filters_hold(world: &mut dyn World) {
+pub(crate) fn filters_hold(world: &mut dyn World) {
     let (mut plan, mut twin) = filled(world, &things(), &many_things(40));
     plan.filter = Some("id > 3 OR id < -50".into());
     let id = |row: &Vec<u8>| match plan.values(row).unwrap()[0] {
@@ -229,7 +229,7 @@ pub(in super::super) fn filters_hold(world: &mut dyn World) {
     world.endpoint().rows(&plan, &[hidden], &mut none).unwrap();
 }
 
-pub(in super::super) fn a_snapshot_shows_no_later_writes(world: &mut dyn World) {
+pub(crate) fn a_snapshot_shows_no_later_writes(world: &mut dyn World) {
     let (plan, mut twin) = filled(world, &things(), &many_things(30));
     let Some(mut reader) = world.another(Access::Read) else { return };
     reader.begin().unwrap();
@@ -257,7 +257,7 @@ pub(in super::super) fn a_snapshot_shows_no_later_writes(world: &mut dyn World) 
     reader.end().unwrap();
 }
 
-pub(in super::super) fn readers_leave_nothing_behind(world: &mut dyn World) {
+pub(crate) fn readers_leave_nothing_behind(world: &mut dyn World) {
     let (mut plan, twin) = filled(world, &things(), &many_things(30));
     plan.version = Some(4);
     let Some(before) = world.picture() else { return };
@@ -275,13 +275,13 @@ pub(in super::super) fn readers_leave_nothing_behind(world: &mut dyn World) {
     let batch = super::Batch { plan: &plan, puts: &puts, deletes: &[], state: &state };
     let error = reader.apply(&batch).unwrap_err();
     assert_eq!(error.kind(), Kind::Forbidden, "{error}");
-    let statement = reader.create_statement(&of_type("unwanted", TEXT));
+    let statement = reader.create_statement(&of_type("unwanted", TEXT)).unwrap();
     assert_eq!(reader.create(&statement).unwrap_err().kind(), Kind::Forbidden);
     drop(reader);
     assert!(world.picture() == Some(before), "a reader changed something");
 }
 
-pub(in super::super) fn duplicates_are_numbered(world: &mut dyn World) {
+pub(crate) fn duplicates_are_numbered(world: &mut dyn World) {
     let (table, rows) = bag();
     let (plan, twin) = filled(world, &table, &rows);
     assert_eq!(read(world.endpoint(), &plan, &[Range::ALL]), listed(&twin));
@@ -294,7 +294,7 @@ pub(in super::super) fn duplicates_are_numbered(world: &mut dyn World) {
     }
 }
 
-pub(in super::super) fn tables_are_described_as_they_were_made(world: &mut dyn World) {
+pub(crate) fn tables_are_described_as_they_were_made(world: &mut dyn World) {
     for (table, _) in keyed() {
         world.create(&table);
         let described = world.endpoint().tables().unwrap();
@@ -308,7 +308,7 @@ pub(in super::super) fn tables_are_described_as_they_were_made(world: &mut dyn W
         }
     }
     let more = of_type("more", TEXT);
-    let statement = world.endpoint().add_column_statement("by_text", &more.columns[1]);
+    let statement = world.endpoint().add_column_statement("by_text", &more.columns[1]).unwrap();
     let renamed = statement.replace("\"v\"", "\"w\"").replace("`v`", "`w`");
     world.endpoint().create(&renamed).unwrap();
     let described = world.endpoint().tables().unwrap();

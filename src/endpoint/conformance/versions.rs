@@ -52,12 +52,12 @@ fn check_since(world: &mut dyn World, plan: &Plan, of: impl Fn(i64) -> Value) {
     assert_eq!(world.endpoint().newest(plan).unwrap(), all.pop());
 }
 
-pub(in super::super) fn rows_since_a_version(world: &mut dyn World) {
+pub(crate) fn rows_since_a_version(world: &mut dyn World) {
     let plan = versioned(world, "versioned", Type::Integer, Value::Integer);
     check_since(world, &plan, Value::Integer);
 }
 
-pub(in super::super) fn newest_versions(world: &mut dyn World) {
+pub(crate) fn newest_versions(world: &mut dyn World) {
     let table = |name| shapes::table(name, 1, &[("id", Type::Integer), ("v", Type::Integer)]);
     let (mut empty, _) = filled(world, &table("empty"), &[]);
     empty.version = Some(1);
@@ -70,7 +70,7 @@ pub(in super::super) fn newest_versions(world: &mut dyn World) {
     assert_eq!(since(world.endpoint(), &nulls, None, false), Vec::<Vec<u8>>::new());
 }
 
-pub(in super::super) fn moments_are_versions_too(world: &mut dyn World) {
+pub(crate) fn moments_are_versions_too(world: &mut dyn World) {
     let of =
         |n: i64| text(format!("2024-05-06 07:08:{:02}.{:06}", (n + 4) / 100, (n + 4) % 100 + 1));
     // Canonical text has no zeros at its end.

@@ -137,12 +137,12 @@ impl Endpoint for MysqlEndpoint {
         state::entries(&mut self.session, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> String {
-        declared::create_statement(table, self.dialect())
+    fn create_statement(&self, table: &Table) -> Result<String> {
+        Ok(declared::create_statement(table, self.dialect()))
     }
 
-    fn add_column_statement(&self, table: &str, column: &Column) -> String {
-        declared::add_column_statement(table, column, self.dialect())
+    fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
+        Ok(declared::add_column_statement(table, column, self.dialect()))
     }
 
     fn create(&mut self, statement: &str) -> Result<()> {

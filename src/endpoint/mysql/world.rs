@@ -44,7 +44,7 @@ impl World for Mysql {
     }
 
     fn create(&mut self, table: &Table) {
-        let statement = self.endpoint.create_statement(table);
+        let statement = self.endpoint.create_statement(table).unwrap();
         self.endpoint.create(&statement).unwrap_or_else(|e| panic!("{e}: {statement}"));
         if table.name == "things" {
             self.sql(MARKS);

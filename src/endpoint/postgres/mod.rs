@@ -244,12 +244,12 @@ impl Endpoint for PostgresEndpoint {
         apply::state(self.session()?, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> String {
-        create::create_statement(table)
+    fn create_statement(&self, table: &Table) -> Result<String> {
+        Ok(create::create_statement(table))
     }
 
-    fn add_column_statement(&self, table: &str, column: &Column) -> String {
-        create::add_column_statement(table, column)
+    fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
+        Ok(create::add_column_statement(table, column))
     }
 
     fn create(&mut self, statement: &str) -> Result<()> {

@@ -192,12 +192,13 @@ impl Endpoint for SqliteEndpoint {
         apply::state(&self.connection, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> String {
-        describe::create_statement(table)
+    fn create_statement(&self, table: &Table) -> Result<String> {
+        Ok(describe::create_statement(table))
     }
 
-    fn add_column_statement(&self, table: &str, column: &Column) -> String {
-        format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), describe::column_definition(column))
+    fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
+        let definition = describe::column_definition(column);
+        Ok(format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table)))
     }
 
     fn create(&mut self, statement: &str) -> Result<()> {
