@@ -7,6 +7,7 @@
 //! | `read` | a point read through the library | a prepared rusqlite statement |
 //! | `apply` | a reader with a backlog of commits of one row, and of a thousand | plain SQLite in transactions of 1,000 rows |
 //! | `postgres` | a writer and a reader over PostgreSQL | plain tokio-postgres; `COPY … TO STDOUT` |
+//! | `sync` | `diff` and `sync` of two databases | sqldiff, EXCEPT both ways, COPY |
 //! | `visible` | from the writer's answer to visible at a reader | (none: absolute) |
 //! | `report` | memory and start-up of the real binary | (none: absolute) |
 //!
@@ -43,6 +44,7 @@ mod read;
 mod reader;
 mod report;
 mod served;
+mod sync;
 mod table;
 mod visible;
 mod workload;
@@ -126,6 +128,8 @@ enum Bench {
     Visible,
     /// A writer and a reader over PostgreSQL.
     Postgres(backed::Args),
+    /// Comparing and syncing two databases.
+    Sync(sync::Args),
     /// Memory and start-up.
     Report(report::Args),
     /// Machine facts, for the head of the table.
@@ -163,6 +167,7 @@ fn run(settings: &Settings, command: Bench) -> Result<()> {
         Bench::Apply(args) => apply::run(settings, &args),
         Bench::Visible => visible::run(settings),
         Bench::Postgres(args) => backed::run(settings, &args),
+        Bench::Sync(args) => sync::run(settings, &args),
         Bench::Report(args) => report::run(settings, &args),
         Bench::Facts => facts::run(settings),
         Bench::Load(args) => load::run(&args),

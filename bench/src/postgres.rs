@@ -121,6 +121,36 @@ impl Postgres {
         ["-h".into(), host, "-p".into(), port, "-U".into(), "postgres".into()]
     }
 
+    /// Copies table `t` of one database into another by COPY, through a file: seconds of the second half.
+    pub fn copied(&self, from: &str, to: &str) -> Result<f64> {
+        let file = self.dir.path().join("copy.txt");
+        let name = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
+        self.psql(&name(from), &format!("\\copy t TO '{}'", file.display()))?;
+        let create = "CREATE TABLE t (id bigint PRIMARY KEY, version bigint, amount float8, name text, note text)";
+        self.psql(&name(to), create)?;
+        let started = Instant::now();
+        self.psql(&name(to), &format!("\\copy t FROM '{}'", file.display()))?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Seconds in which the server delivers table `t` of several databases at once.
+    pub fn copied_out(&self, urls: &[&str]) -> Result<f64> {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let copies: Vec<_> = urls
+                .iter()
+                .map(|url| {
+                    let name = url.rsplit('/').next().unwrap_or_default();
+                    scope.spawn(move || self.psql(name, "\\copy t TO '/dev/null'"))
+                })
+                .collect();
+            copies
+                .into_iter()
+                .try_for_each(|copy| copy.join().expect("it does not panic").map(drop))
+        })?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
     /// Creates the table afresh.
     pub fn create(&self, database: &str) -> Result<()> {
         self.psql(database, "DROP TABLE IF EXISTS bench")?;
