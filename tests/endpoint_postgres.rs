@@ -1,105 +1,23 @@
-//! PostgreSQL as an endpoint: what only PostgreSQL can get wrong. What every endpoint must do is tested by the
-//! suite in `src/endpoint/conformance`.
+//! PostgreSQL as an endpoint that is read: what only PostgreSQL can get wrong. What every endpoint must do is
+//! tested by the suite in `src/endpoint/conformance`.
 #![cfg(feature = "postgres")]
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/postgres_side.rs"]
+mod side;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use postgres::Server;
 use rusqlite::Connection;
-use syncline::change::Value;
+use side::{Side, all, int, key, name_in, row, side, table_of, text, values};
 use syncline::endpoint::agree::{Agreement, Wishes, agree};
 use syncline::endpoint::postgres::PostgresEndpoint;
 use syncline::endpoint::sqlite::{Access, SqliteEndpoint};
 use syncline::endpoint::{
-    Applied, Batch, Endpoint, Engine, Horizon, Key, OnDelete, Plan, Range, Row, Table, canon,
+    Applied, Batch, Endpoint, Engine, Horizon, Key, OnDelete, Plan, Range, canon,
 };
 use syncline::error::{Error, Kind};
-
-/// A database, and an endpoint that may write to it.
-struct Side {
-    server: &'static Server,
-    url: String,
-    endpoint: PostgresEndpoint,
-}
-
-fn side(sql: &str) -> Option<Side> {
-    let server = Server::get()?;
-    let url = server.database();
-    server.sql(name_in(&url), sql);
-    let endpoint = PostgresEndpoint::open(&url, Access::Write).unwrap();
-    Some(Side { server, url, endpoint })
-}
-
-fn name_in(url: &str) -> &str {
-    url.rsplit('/').next().unwrap()
-}
-
-impl Side {
-    fn sql(&self, sql: &str) -> String {
-        self.server.sql(name_in(&self.url), sql).trim_end().to_owned()
-    }
-
-    /// As another user, who may read or write.
-    fn as_user(&self, user: &str, access: Access) -> Result<PostgresEndpoint, Error> {
-        PostgresEndpoint::open(&self.url.replacen("postgres@", &format!("{user}@"), 1), access)
-    }
-
-    fn plan(&mut self, table: &str) -> Plan {
-        plan_of(&table_of(&mut self.endpoint, table))
-    }
-
-    fn apply(
-        &mut self,
-        plan: &Plan,
-        puts: &[(Key, Row)],
-        deletes: &[Key],
-    ) -> Result<Applied, Error> {
-        self.endpoint.apply(&Batch { plan, puts, deletes, state: &[] })
-    }
-}
-
-fn table_of(endpoint: &mut dyn Endpoint, name: &str) -> Table {
-    let tables = endpoint.tables().unwrap();
-    tables.into_iter().find(|table| table.name == name).expect("the table is described")
-}
-
-/// The table compared with itself.
-fn plan_of(table: &Table) -> Plan {
-    let sided = (Engine::Postgres, table);
-    agree(sided, sided, &Wishes::default()).unwrap().a
-}
-
-fn row(plan: &Plan, values: &[Value]) -> (Key, Row) {
-    let mut row = Row::new();
-    values.iter().for_each(|value| canon::put_value(&mut row, value.as_ref()));
-    (canon::encode_key(values[..plan.key].iter().map(Value::as_ref)), row)
-}
-
-fn int(n: i64) -> Value {
-    Value::Integer(n)
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.into())
-}
-
-fn all(endpoint: &mut dyn Endpoint, plan: &Plan) -> Vec<(Key, Row)> {
-    let mut rows = Vec::new();
-    let mut take = |key: &[u8], row: &[u8]| {
-        rows.push((key.to_vec(), row.to_vec()));
-        Ok(())
-    };
-    endpoint.read(plan, &[Range::ALL], &mut take).unwrap();
-    rows
-}
-
-fn values(plan: &Plan, rows: &[(Key, Row)]) -> Vec<Vec<Value>> {
-    rows.iter().map(|(_, row)| plan.values(row).unwrap()).collect()
-}
 
 /// A SQLite database that holds the same as the side, in a table that the endpoint for SQLite proposed.
 fn copied(side: &mut Side, table: &str) -> (SqliteEndpoint, Agreement) {
@@ -291,36 +209,6 @@ fn what_is_wrong_with_a_url_is_said() {
     assert_eq!((kind, code), (Kind::Unavailable, "ENDPOINT_UNREACHABLE"), "{said}");
 }
 
-#[test]
-fn a_right_that_is_missing_is_named() {
-    let Some(mut side) = side(
-        "CREATE TABLE open (id int PRIMARY KEY, v text); CREATE TABLE closed (id int PRIMARY KEY, v text); \
-         CREATE TABLE policed (id int PRIMARY KEY, v text); ALTER TABLE policed ENABLE ROW LEVEL SECURITY; \
-         CREATE POLICY few ON policed USING (id > 0); INSERT INTO policed VALUES (-1, 'x'); \
-         INSERT INTO open VALUES (1, 'a'); CREATE ROLE guest LOGIN; GRANT SELECT ON open, policed TO guest",
-    ) else {
-        return;
-    };
-    let plans: BTreeMap<&str, Plan> =
-        ["open", "closed", "policed"].into_iter().map(|name| (name, side.plan(name))).collect();
-    let mut guest = side.as_user("guest", Access::Write).unwrap();
-    assert_eq!(all(&mut guest, &plans["open"]).len(), 1);
-    let read = |endpoint: &mut PostgresEndpoint, table: &str| {
-        endpoint.digest(&plans[table], &[Range::ALL], 64).unwrap_err()
-    };
-    let error = read(&mut guest, "closed");
-    assert_eq!((error.kind(), error.code()), (Kind::Forbidden, "ENDPOINT_FORBIDDEN"), "{error}");
-    assert!(error.to_string().contains("GRANT SELECT ON public.closed"), "{error}");
-    let error = read(&mut guest, "policed");
-    assert_eq!((error.kind(), error.code()), (Kind::Forbidden, "ENDPOINT_FORBIDDEN"), "{error}");
-    let puts = [row(&plans["open"], &[int(2), text("b")])];
-    let batch = Batch { plan: &plans["open"], puts: &puts, deletes: &[], state: &[] };
-    let error = guest.apply(&batch).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Forbidden, "ENDPOINT_FORBIDDEN"), "{error}");
-    assert!(error.to_string().contains("INSERT"), "{error}");
-    assert_eq!(side.sql("SELECT count(*) FROM open"), "1");
-}
-
 /// A transaction that was open keeps the horizon back, and its row appears only behind it.
 #[test]
 fn the_horizon_tells_when_no_late_commit_can_come() {
@@ -348,103 +236,109 @@ fn the_horizon_tells_when_no_late_commit_can_come() {
     assert_eq!(all(&mut side.endpoint, &plan).len(), 2);
 }
 
+/// Text keys under a collation that sorts like people do: their order here is that of their bytes.
 #[test]
-fn identity_columns_take_their_values_and_go_on_behind_them() {
+fn text_keys_come_by_their_bytes_whatever_the_collation() {
     let Some(mut side) = side(
-        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text); \
-         CREATE TABLE s (id serial PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text)",
+        "CREATE TABLE people (k text COLLATE \"en-x-icu\", n int, v text, PRIMARY KEY (k, n)); \
+         CREATE TABLE bytes (k text COLLATE \"C\" PRIMARY KEY, v text); \
+         CREATE TABLE enums (k char(4) COLLATE \"en-x-icu\" PRIMARY KEY, v text); \
+         INSERT INTO people SELECT chr(65 + i % 26) || chr(97 + i % 25) || repeat(' ', i % 3) || chr(192 + i % 60), i, \
+            'v' FROM generate_series(1, 500) i; \
+         INSERT INTO people VALUES ('', 0, ''), ('B', 1, ''), ('a', 1, ''), ('b', 1, ''), ('A', 1, ''), ('_', 1, ''); \
+         INSERT INTO bytes SELECT k || n, v FROM people; \
+         INSERT INTO enums VALUES ('b'), ('B'), ('a'), ('é'), (''), ('a b')",
+    ) else {
+        return;
+    };
+    for table in ["people", "bytes", "enums"] {
+        let (mut lite, agreed) = copied(&mut side, table);
+        let (here, there) = (all(&mut side.endpoint, &agreed.a), all(&mut lite, &agreed.b));
+        assert_eq!(here, there);
+        assert!(here.is_sorted());
+        for (after, upto) in [(1, 3), (0, here.len() - 2), (here.len() / 2, here.len() - 1)] {
+            let range =
+                Range { after: Some(here[after].0.clone()), upto: Some(here[upto].0.clone()) };
+            let both = [&agreed.a, &agreed.b].map(|plan| (plan, std::slice::from_ref(&range)));
+            let here = side.endpoint.digest(both[0].0, both[0].1, 3).unwrap();
+            assert_eq!(here, lite.digest(both[1].0, both[1].1, 3).unwrap());
+            assert_eq!(here[0].iter().map(|chunk| chunk.rows).sum::<u64>(), (upto - after) as u64);
+        }
+    }
+}
+
+/// What the process holds in memory, in KB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A million rows of 150 MB go by without being held. Whoever has enough of them stops, and keeps the snapshot.
+#[test]
+fn a_million_rows_stream_by() {
+    let Some(mut side) = side(
+        "CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v text); \
+         INSERT INTO t SELECT i, repeat('x', 140) FROM generate_series(1, 1000000) i",
     ) else {
         return;
     };
     let plan = side.plan("t");
-    let puts = [row(&plan, &[int(1), text("a")]), row(&plan, &[int(41), text("b")])];
-    side.apply(&plan, &puts, &[]).unwrap();
-    side.sql("INSERT INTO t (v) VALUES ('c')");
-    assert_eq!(side.sql("SELECT id FROM t WHERE v = 'c'"), "42");
-    // Behind what was given out already, and never back.
-    side.apply(&plan, &[row(&plan, &[int(7), text("d")])], &[]).unwrap();
-    side.sql("INSERT INTO t (v) VALUES ('e')");
-    assert_eq!(side.sql("SELECT id FROM t WHERE v = 'e'"), "43");
-    let plan = side.plan("s");
-    side.apply(&plan, &[row(&plan, &[int(5), int(50), text("a")])], &[]).unwrap();
-    // A column that takes no UPDATE changes all the same.
-    let applied = side.apply(&plan, &[row(&plan, &[int(5), int(60), text("b")])], &[]).unwrap();
-    assert_eq!(applied, Applied { updated: 1, ..Applied::default() });
-    side.sql("INSERT INTO s (v) VALUES ('c')");
-    assert_eq!(side.sql("SELECT * FROM s ORDER BY id"), "5|60|b\n6|61|c");
-}
-
-const FAMILY: &str = "CREATE TABLE parents (id int PRIMARY KEY, code text UNIQUE, v text); \
-    CREATE TABLE cascaded (id int PRIMARY KEY, p int REFERENCES parents ON DELETE CASCADE, \
-        c text REFERENCES parents (code) ON UPDATE CASCADE); \
-    CREATE TABLE refused (id int PRIMARY KEY, p int REFERENCES parents DEFERRABLE); \
-    CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE); \
-    INSERT INTO parents SELECT i, 'c' || i, 'v' FROM generate_series(1, 6) i; \
-    INSERT INTO cascaded VALUES (10, 1, NULL), (11, NULL, 'c2'); INSERT INTO refused VALUES (20, 3); \
-    INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 1)";
-
-fn key(n: i64) -> Key {
-    canon::encode_key([int(n).as_ref()])
-}
-
-#[test]
-fn no_delete_reaches_further_than_it_was_asked_to() {
-    let Some(mut side) = side(FAMILY) else { return };
-    let plan = side.plan("parents");
-    let everything = "SELECT (SELECT count(*) FROM parents), (SELECT count(*) FROM cascaded), \
-                      (SELECT count(*) FROM refused), (SELECT count(p) FROM cascaded), (SELECT count(*) FROM tree)";
-    let before = side.sql(everything);
-    for doomed in [1, 3] {
-        let error = side.apply(&plan, &[], &[key(5), key(doomed)]).unwrap_err();
-        assert_eq!((error.kind(), error.code()), (Kind::Behind, "CASCADE_REFUSED"), "{error}");
-        assert_eq!(side.sql(everything), before);
-    }
-    assert_eq!(side.apply(&plan, &[], &[key(5), key(6)]).unwrap().deleted, 2);
-    // A change that cascades is no better, and one that does not is fine.
-    let moved = |code: &str, v: &str| [row(&plan, &[int(2), text(code), text(v)])];
-    let error = side.apply(&plan, &moved("other", "v"), &[]).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Behind, "CASCADE_REFUSED"), "{error}");
-    assert_eq!(side.apply(&plan, &moved("c2", "new"), &[]).unwrap().updated, 1);
-    assert_eq!(side.sql("SELECT c FROM cascaded WHERE id = 11"), "c2");
-    // Children that go with their parent are nobody's loss; one that stays is.
-    let tree = side.plan("tree");
-    let error = side.apply(&tree, &[], &[key(1), key(2), key(4)]).unwrap_err();
-    assert_eq!(error.code(), "CASCADE_REFUSED", "{error}");
-    assert_eq!(side.sql("SELECT count(*) FROM tree"), "4");
-    assert_eq!(side.apply(&tree, &[], &[key(1), key(2), key(3), key(4)]).unwrap().deleted, 4);
-}
-
-#[test]
-fn rows_wait_for_their_parents() {
-    let Some(mut side) = side(FAMILY) else { return };
-    for table in ["cascaded", "refused"] {
-        let plan = side.plan(table);
-        let mut values = vec![int(90), int(77), Value::Null];
-        values.truncate(plan.columns.len());
-        let error = side.apply(&plan, &[row(&plan, &values)], &[]).unwrap_err();
-        assert_eq!((error.kind(), error.code()), (Kind::Behind, "PARENT_MISSING"), "{error}");
-    }
-    // In one batch the order does not matter.
-    let tree = side.plan("tree");
-    let puts = [row(&tree, &[int(8), int(9)]), row(&tree, &[int(9), Value::Null])];
-    assert_eq!(side.apply(&tree, &puts, &[]).unwrap().inserted, 2);
-}
-
-/// Rows that others refer to cannot be taken out; then the value in the way is what is wrong.
-#[test]
-fn unique_values_change_places_only_where_nothing_hangs_on_the_rows() {
-    let Some(mut side) = side(FAMILY) else { return };
-    let plan = side.plan("parents");
-    let swap = |a: i64, b: i64| {
-        let row = |id: i64, code: i64| row(&plan, &[int(id), text(&format!("c{code}")), text("v")]);
-        [row(a, b), row(b, a)]
+    side.endpoint.begin().unwrap();
+    let (before, mut rows, mut most) = (resident(), 0, 0);
+    let mut count = |_: &[u8], _: &[u8]| {
+        rows += 1;
+        if rows % 10_000 == 0 {
+            most = resident().max(most);
+        }
+        Ok(())
     };
-    let error = side.apply(&plan, &swap(1, 4), &[]).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "ROW_REFUSED"), "{error}");
-    assert_eq!(side.apply(&plan, &swap(4, 5), &[]).unwrap().updated, 2);
-    assert_eq!(
-        side.sql("SELECT id, code FROM parents WHERE id IN (4, 5) ORDER BY id"),
-        "4|c5\n5|c4"
-    );
-    assert_eq!(side.sql("SELECT count(*) FROM cascaded WHERE p = 1"), "1");
+    side.endpoint.read(&plan, &[Range::ALL], &mut count).unwrap();
+    assert_eq!(rows, 1_000_000);
+    assert!(most.saturating_sub(before) < 70_000, "{before} KB before, {most} KB at most");
+    side.sql("DELETE FROM t WHERE id > 10");
+    let mut few = 0;
+    let mut enough = |_: &[u8], _: &[u8]| match few {
+        100 => Err(Error::invalid("ENOUGH", "")),
+        _ => {
+            few += 1;
+            Ok(())
+        }
+    };
+    let error = side.endpoint.read(&plan, &[Range::ALL], &mut enough).unwrap_err();
+    assert_eq!((error.code(), few), ("ENOUGH", 100));
+    let tail = Range { after: Some(key(999_990)), upto: None };
+    assert_eq!(side.endpoint.digest(&plan, &[tail], 64).unwrap()[0][0].rows, 10);
+    side.endpoint.end().unwrap();
+    assert_eq!(all(&mut side.endpoint, &plan).len(), 10);
+}
+
+/// The snapshot of a session that was ended is gone: nothing else passes for it, until another one is begun.
+#[test]
+fn a_lost_session_loses_its_snapshot_and_nothing_else() {
+    let Some(mut side) =
+        side("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    else {
+        return;
+    };
+    let plan = side.plan("t");
+    let end_sessions = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    side.endpoint.begin().unwrap();
+    side.sql(end_sessions);
+    let error = side.endpoint.digest(&plan, &[Range::ALL], 64).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    let error = side.endpoint.digest(&plan, &[Range::ALL], 64).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Unavailable, "ENDPOINT_LOST"), "{error}");
+    side.endpoint.begin().unwrap();
+    assert_eq!(all(&mut side.endpoint, &plan).len(), 1);
+    side.endpoint.end().unwrap();
+    side.sql(end_sessions);
+    let put = [row(&plan, &[int(2), text("b")])];
+    // It may be noticed only by the first question.
+    if let Err(error) = side.apply(&plan, &put, &[]) {
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        side.apply(&plan, &put, &[]).unwrap();
+    }
+    assert_eq!(side.sql("SELECT count(*) FROM t"), "2");
 }

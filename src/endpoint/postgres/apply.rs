@@ -30,7 +30,7 @@ use crate::error::{Error, Kind, Result};
 
 const STATE: &str =
     "CREATE TABLE IF NOT EXISTS _syncline_sync (name text PRIMARY KEY, value text NOT NULL)";
-/// From so many rows on it is worth a question whether the table is empty.
+/// From so many rows on it is worth a question whether the table has any between the first and the last.
 const MANY: usize = 200;
 
 /// A batch, its table, and the session that writes.
@@ -81,7 +81,7 @@ impl Applying<'_> {
     }
 
     fn try_to(&mut self, way: Way) -> Result<Applied> {
-        self.session.begin_writing()?;
+        self.session.begin_batch()?;
         let applied = self.in_transaction(way);
         let applied = applied.and_then(|applied| {
             let state = self.state_sql()?;
@@ -154,8 +154,8 @@ impl Applying<'_> {
         let keys = self.batch.puts.iter().map(|(key, _)| key).chain(self.batch.deletes);
         let keys: Vec<Key> = keys.cloned().collect();
         let mut there: HashMap<Key, (Place, Row)> = HashMap::new();
-        if keys.len() < MANY || !self.is_empty()? {
-            let reading = Reading { relation: self.relation, plan: &plan };
+        let reading = Reading { relation: self.relation, plan: &plan };
+        if keys.len() < MANY || reading.may_hold(self.session, &keys)? {
             reading.places(self.session, &keys, &mut |place, key, row| {
                 there.insert(key.to_vec(), (place, row.to_vec()));
                 Ok(())
@@ -176,11 +176,6 @@ impl Applying<'_> {
         work.delete =
             self.batch.deletes.iter().filter_map(|key| Some(there.remove(key)?.0)).collect();
         Ok(work)
-    }
-
-    fn is_empty(&mut self) -> Result<bool> {
-        let sql = format!("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM {})", self.relation.from());
-        Ok(!self.session.rows(&sql)?.is_empty())
     }
 
     /// Of equal rows it does not matter which ones go, only how many.

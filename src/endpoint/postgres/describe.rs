@@ -143,6 +143,8 @@ fn column(row: &Row) -> (Column, Held) {
         base,
         cast: row.get(3),
         digits,
+        size,
+        scale,
         bytewise: row.get(10),
         identity: row.get(8),
         sequence: row.get(11),

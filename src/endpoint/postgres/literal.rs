@@ -31,6 +31,17 @@ pub(super) fn is_comparable(column: Planned<'_>) -> bool {
     held.base.is_exact(held.digits, planned.agreed)
 }
 
+/// Whether the order is that of canonical keys for all values, and an index has it. (Of dates, those before
+/// Christ come out of order.)
+pub(super) fn is_total(column: &Planned<'_>) -> bool {
+    let held = column.1;
+    match held.base {
+        Base::Text | Base::Char => held.bytewise,
+        Base::Date | Base::Time | Base::Timestamp | Base::Timestamptz => false,
+        base => !matches!(base, Base::Numeric | Base::Json | Base::Other),
+    }
+}
+
 /// The value's text for the type [`Base::literal`]; none if the type does not hold it.
 pub(super) fn text(base: Base, value: &Value) -> Option<String> {
     match (base, value) {

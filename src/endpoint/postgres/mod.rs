@@ -167,7 +167,7 @@ impl Endpoint for PostgresEndpoint {
     fn begin(&mut self) -> Result<Horizon> {
         self.end()?;
         let session = self.session()?;
-        session.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        session.begin_snapshot()?;
         let rows = session.rows(
             "SELECT txid_snapshot_xmin(s), txid_snapshot_xmax(s) FROM txid_current_snapshot() s",
         )?;

@@ -30,7 +30,7 @@ pub(super) const OUT_OF_ORDER: &str = "KEYS_OUT_OF_ORDER";
 /// As many ranges are asked for at once.
 const RANGES: usize = 64;
 /// As many keys are.
-const KEYS: usize = 2000;
+const KEYS: usize = 5000;
 
 /// What is read, of which table.
 #[derive(Clone, Copy)]
@@ -180,12 +180,31 @@ impl<'a> Reading<'a> {
             let all = self.select(before, &[])?;
             return self.each_placed(session, before, &all, &mut matching);
         }
-        for some in keys.chunks(KEYS) {
-            let Some(condition) = among(&columns[..self.plan.key], some)? else { continue };
-            let select = self.select(before, &[condition])?;
-            self.each_placed(session, before, &select, &mut matching)?;
-        }
-        Ok(())
+        session.by_index(|session| {
+            for some in keys.chunks(KEYS) {
+                let Some(condition) = among(&columns[..self.plan.key], some)? else { continue };
+                let select = self.select(before, &[condition])?;
+                self.each_placed(session, before, &select, &mut matching)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether there may be rows between the first and the last of these keys, both included: where a table is
+    /// filled in the order of its keys there are none, and nothing more needs to be asked.
+    pub fn may_hold(&self, session: &mut Session, keys: &[Key]) -> Result<bool> {
+        let columns = self.columns()?;
+        let key = &columns[..self.plan.key];
+        let order = self.order()?.filter(|_| key.iter().all(literal::is_total));
+        let condition = match order {
+            None => None,
+            Some(order) => {
+                bounded(key, &order, &[(keys.iter().min(), ">="), (keys.iter().max(), "<=")])?
+            }
+        };
+        let condition = condition.unwrap_or("true".into());
+        let sql = format!("SELECT 1 FROM {} WHERE {condition} LIMIT 1", self.relation.from());
+        session.by_index(|session| Ok(!session.rows(&sql)?.is_empty()))
     }
 
     /// All rows, with where they are.
@@ -290,8 +309,16 @@ fn out_of_order(plan: &Plan) -> Error {
 
 /// What is asked of the keys of a range; none if nothing is.
 fn condition(key: &[Planned<'_>], order: &[String], range: &Range) -> Result<Option<String>> {
+    bounded(key, order, &[(range.after.as_ref(), ">"), (range.upto.as_ref(), "<=")])
+}
+
+fn bounded(
+    key: &[Planned<'_>],
+    order: &[String],
+    by: &[(Option<&Key>, &str)],
+) -> Result<Option<String>> {
     let mut bounds = Vec::new();
-    for (bound, operator) in [(&range.after, ">"), (&range.upto, "<=")] {
+    for (bound, operator) in by {
         let Some(bound) = bound else { continue };
         let values = canon::decode_key(bound)?;
         let literals = key.iter().zip(&values).map(|((_, held), value)| literal::of(held, value));

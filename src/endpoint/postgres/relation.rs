@@ -30,6 +30,10 @@ pub(super) struct Held {
     pub cast: String,
     /// Digits of a second, of a type that has some.
     pub digits: u8,
+    /// Longest text in characters.
+    pub size: Option<u32>,
+    /// Digits of a decimal behind the point.
+    pub scale: Option<u32>,
     /// Texts compare as their bytes do.
     pub bytewise: bool,
     /// GENERATED ALWAYS AS IDENTITY.

@@ -44,10 +44,18 @@ pub(super) struct Session {
     client: Arc<Client>,
     driver: JoinHandle<()>,
     place: PostgresPlace,
-    /// Whether a transaction is open.
-    open: bool,
+    open: Option<Transaction>,
     lost: bool,
     traffic: Traffic,
+}
+
+/// What an open transaction is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Transaction {
+    /// A snapshot: it stays, whatever a read comes to.
+    Snapshot,
+    /// A batch: any error ends it.
+    Batch,
 }
 
 impl Drop for Session {
@@ -98,7 +106,7 @@ impl Session {
         });
         let (client, traffic) = (Arc::new(client), Traffic::default());
         let place = place.clone();
-        let mut session = Session { client, driver, place, open: false, lost: false, traffic };
+        let mut session = Session { client, driver, place, open: None, lost: false, traffic };
         session.set_up(access)?;
         Ok(session)
     }
@@ -123,7 +131,7 @@ impl Session {
 
     /// Whether a transaction is open.
     pub fn is_in_transaction(&self) -> bool {
-        self.open
+        self.open.is_some()
     }
 
     /// What went over the wire, as far as it can be seen from here.
@@ -176,21 +184,24 @@ impl Session {
         self.wait(STATEMENT + self.place.limit(), client.execute_typed(sql, &parameters))
     }
 
-    /// Begins a transaction; one that was open is ended.
-    pub fn begin(&mut self, how: &str) -> Result<()> {
+    /// Begins a transaction that only reads, and sees one state; one that was open is ended.
+    pub fn begin_snapshot(&mut self) -> Result<()> {
         self.rollback()?;
-        self.batch(&format!("BEGIN {how}"))?;
-        self.open = true;
+        self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        self.open = Some(Transaction::Snapshot);
         Ok(())
     }
 
     /// Begins one that writes. Nobody's lock, and no statement of ours, keeps it for long.
-    pub fn begin_writing(&mut self) -> Result<()> {
+    pub fn begin_batch(&mut self) -> Result<()> {
+        self.rollback()?;
         let limit = STATEMENT.as_millis();
-        self.begin(&format!(
-            "ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {limit}; \
+        self.batch(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {limit}; \
              SET CONSTRAINTS ALL DEFERRED"
-        ))
+        ))?;
+        self.open = Some(Transaction::Batch);
+        Ok(())
     }
 
     /// Commits, with these statements before.
@@ -201,16 +212,31 @@ impl Session {
         self.batch(&format!(
             "{before}; SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL statement_timeout = 0; COMMIT"
         ))?;
-        self.open = false;
+        self.open = None;
         Ok(())
     }
 
     /// Ends the transaction, if one is open, and whatever is left of it.
     pub fn rollback(&mut self) -> Result<()> {
-        match std::mem::take(&mut self.open) {
-            true => self.batch("ROLLBACK"),
-            false => Ok(()),
+        match self.open.take() {
+            Some(_) => self.batch("ROLLBACK"),
+            None => Ok(()),
         }
+    }
+
+    /// Does something that is to go by indexes, however large a part of the table it asks for.
+    ///
+    /// Of a table that grows while it is filled the server knows so little that it would scan all of it for
+    /// every batch.
+    pub fn by_index<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        self.batch("SET enable_seqscan = off")?;
+        let done = work(self);
+        // What has failed in a batch is rolled back with it.
+        match &done {
+            Err(_) if self.is_lost() || self.open == Some(Transaction::Batch) => {}
+            _ => self.batch("SET enable_seqscan = on")?,
+        }
+        done
     }
 
     /// Reads rows, one at a time.
@@ -220,11 +246,12 @@ impl Session {
         each: &mut dyn FnMut(Fields<'_>) -> Result<()>,
     ) -> Result<()> {
         self.asked(select);
-        if self.open {
+        let keeps = self.open == Some(Transaction::Snapshot);
+        if keeps {
             self.batch("SAVEPOINT reading")?;
         }
         let read = self.stream_out(select, each);
-        match (&read, self.open && !self.is_lost()) {
+        match (&read, keeps && !self.is_lost()) {
             (Ok(()), true) => self.batch("RELEASE reading")?,
             (Err(_), true) => self.batch("ROLLBACK TO reading")?,
             _ => {}

@@ -18,8 +18,6 @@ pub(super) fn written(
     value: &Value,
 ) -> Result<Option<String>> {
     let (planned, held) = column;
-    let kept = relation.table.columns.iter().find(|c| c.name == planned.name);
-    let (size, scale) = kept.map_or((None, None), |c| (c.size, c.scale));
     let cannot = |why: &str| {
         let what = format!("{}.{} ({}) {why}", relation.table.name, planned.name, planned.declared);
         Err(refused(what))
@@ -31,10 +29,12 @@ pub(super) fn written(
             Ok(text) if planned.agreed == Type::Bytes => Ok(Some(text.to_owned())),
             _ => cannot("holds text, and the value is bytes"),
         },
-        (Base::Text | Base::Char, Value::Text(text)) if too_long(text, size) => {
+        (Base::Text | Base::Char, Value::Text(text)) if too_long(text, held.size) => {
             cannot("is too short for the value")
         }
-        (Base::Numeric, value) if scale.is_some_and(|scale| digits(value) > scale as usize) => {
+        (Base::Numeric, value)
+            if held.scale.is_some_and(|scale| digits(value) > scale as usize) =>
+        {
             cannot("keeps fewer digits behind the point than the value has")
         }
         (_, value) => Ok(Some(value_text(value))),
