@@ -289,6 +289,20 @@ fn unique_values_change_places() {
     place.assert_equal("SELECT * FROM t");
 }
 
+/// Two keys of A are one for B: nothing is written, and both are named.
+#[test]
+fn keys_that_collide_in_b_only_are_named_before_anything_is_written() {
+    let place = Place { dir: tempfile::tempdir().unwrap() };
+    place.sql("a.db", "CREATE TABLE t (name TEXT PRIMARY KEY, n); INSERT INTO t VALUES ('a', 1), ('Bee', 2), ('bee', 3)");
+    place.sql("b.db", "CREATE TABLE t (name TEXT PRIMARY KEY COLLATE NOCASE, n)");
+    let said = place.sync(&[]).exits(2).err();
+    assert!(said.contains("\"Bee\" and \"bee\"") && said.contains("KEYS_COLLIDE"), "{said}");
+    assert_eq!(place.rows("b.db", "SELECT count(*) FROM t"), ["Integer(0)"]);
+    place.sql("a.db", "DELETE FROM t WHERE name = 'bee'");
+    place.sync(&[]).exits(0);
+    place.assert_equal("SELECT * FROM t ORDER BY n");
+}
+
 /// Killed at any moment, the next run goes on, and the end is the same.
 #[test]
 fn a_sync_that_is_killed_goes_on() {

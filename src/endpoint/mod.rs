@@ -233,6 +233,11 @@ pub trait Endpoint: Send {
         Ok(Vec::new())
     }
 
+    /// Whether rows come to this process to be hashed, and not their digests.
+    fn sends_every_row(&self) -> bool {
+        true
+    }
+
     /// What went over the wire.
     fn traffic(&self) -> Traffic {
         Traffic::default()

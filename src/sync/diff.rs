@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::change::{Digest, Value};
 use crate::endpoint::chunk::Difference;
-use crate::endpoint::{Key, Range, Row, Table, canon};
+use crate::endpoint::{Engine, Key, Range, Row, Table, canon};
 use crate::error::Result;
 
 use super::compare::{Ends, Found, Totals, both, compare};
@@ -100,7 +100,7 @@ pub fn diff(
     events: &mut Events<'_>,
 ) -> Result<DiffReport> {
     let pairs = options.selection.pair(ends.0, ends.1)?;
-    events(estimate(&pairs));
+    estimate(ends, &pairs, events);
     both(ends, |end, _| end.begin())?;
     let report = diff_pairs(ends, &pairs, options, events);
     let ended = both(ends, |end, _| end.end());
@@ -109,8 +109,21 @@ pub fn diff(
     Ok(report)
 }
 
-/// How much there is to compare.
-pub(super) fn estimate(pairs: &Pairs) -> Event<'static> {
+/// Tells how much there is to compare, and how much of it a line must carry.
+pub(super) fn estimate(ends: &Ends<'_>, pairs: &Pairs, events: &mut Events<'_>) {
+    events(size(pairs));
+    for (side, end) in [("A", &*ends.0), ("B", &*ends.1)] {
+        let near =
+            ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| end.address().contains(host));
+        if end.engine() != Engine::Sqlite && end.sends_every_row() && !near {
+            events(Event::Note(&format!(
+                "{side} sends every row over the line to be compared; `syncline gateway` beside it sends digests"
+            )));
+        }
+    }
+}
+
+fn size(pairs: &Pairs) -> Event<'static> {
     let rows = |pair: &Pair| pair.a.rows.unwrap_or(0).max(pair.b.rows.unwrap_or(0));
     let bytes = |pair: &Pair| pair.a.bytes.max(pair.b.bytes);
     let known = pairs.pairs.iter().any(|pair| bytes(pair).is_some());

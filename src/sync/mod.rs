@@ -30,6 +30,7 @@
 //! writers, one on each side, are another matter: B's own changes are overwritten. Schema is not followed.
 
 pub mod apply;
+pub mod collide;
 pub mod compare;
 pub mod diff;
 pub mod event;

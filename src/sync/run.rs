@@ -16,6 +16,7 @@ use crate::endpoint::{Applied, Endpoint, Engine, Horizon, Key, Range, canon};
 use crate::error::{Error, Kind, Result};
 
 use super::apply::{Table as TableWriter, Writing, now};
+use super::collide::refuse_collisions;
 use super::compare::{Ends, Totals, both, compare};
 use super::diff::estimate;
 use super::event::{Event, Events};
@@ -190,7 +191,7 @@ fn prepare(ends: &mut Ends<'_>, options: &SyncOptions, events: &mut Events<'_>) 
     for warning in ends.1.warnings(&of_b)? {
         events(Event::Note(&warning));
     }
-    events(estimate(&pairs));
+    estimate(ends, &pairs, events);
     Ok(pairs)
 }
 
@@ -268,7 +269,10 @@ fn look(
     let work = &mut job.work;
     let totals = compare(ends, job.pair, &walk, &mut |found| work.add(found))?;
     job.totals = (walk == Range::ALL).then_some(totals);
-    Ok(())
+    match job.work.counts.only_in_a {
+        0 => Ok(()),
+        _ => refuse_collisions(ends.0, job.pair),
+    }
 }
 
 /// Stops a run that would delete too much, before anything is written.

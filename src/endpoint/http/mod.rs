@@ -438,6 +438,10 @@ impl Endpoint for HttpEndpoint {
         self.ask(&Call::Warnings { tables: tables.to_vec() })
     }
 
+    fn sends_every_row(&self) -> bool {
+        false
+    }
+
     fn traffic(&self) -> Traffic {
         let session = self.session.borrow();
         Traffic { bytes: session.line.bytes(), round_trips: session.round_trips }
