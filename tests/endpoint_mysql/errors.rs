@@ -1,5 +1,7 @@
 //! What goes wrong before or beside a row: one sentence each, with what to do.
 
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use syncline::error::Kind;
 
 use super::mariadb::{PASSWORD_IN_URL, USER};
@@ -144,6 +146,37 @@ fn kill_sessions(server: &Server, database: &str) {
     for id in server.sql("mysql", &ids).lines() {
         server.sql("mysql", &format!("KILL {id}"));
     }
+}
+
+/// Two transactions that wait for each other: ours ends, which is nobody's fault, and comes through later.
+#[test]
+fn a_deadlock_is_tried_again() {
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT seq, 0 FROM seq_1_to_50";
+    let Some((server, url, mut b)) = made(sql) else { return };
+    let plan = plan(&mut b, "t");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut other = runtime.block_on(Conn::from_url(&url)).unwrap();
+    let mut run = |sql: &str| runtime.block_on(other.query_drop(sql)).unwrap();
+    run("START TRANSACTION");
+    run("UPDATE t SET v = 1 WHERE id > 1");
+    let puts = [1, 2].map(|id| row(&plan, &[Value::Integer(id), Value::Integer(7)]));
+    let refused = std::thread::scope(|scope| {
+        let ours = scope.spawn(|| put(&mut b, &plan, &puts));
+        let waits = format!(
+            "SELECT count(*) FROM information_schema.innodb_trx x JOIN information_schema.processlist p \
+             ON p.id = x.trx_mysql_thread_id WHERE p.db = '{}' AND x.trx_state = 'LOCK WAIT'",
+            name_in(&url)
+        );
+        while server.sql("mysql", &waits) == "0\n" {
+            assert!(!ours.is_finished(), "it must wait");
+        }
+        run("UPDATE t SET v = 1 WHERE id = 1");
+        ours.join().unwrap().unwrap_err()
+    });
+    assert_eq!((refused.kind(), refused.code()), (Kind::Retry, "ENDPOINT_BUSY"), "{refused}");
+    run("COMMIT");
+    assert_eq!(put(&mut b, &plan, &puts).unwrap().updated, 2);
 }
 
 #[test]
