@@ -37,6 +37,20 @@ fn foreign_keys_are_described() {
     assert_eq!(table(&mut b, "parents").unique, [["name"]]);
 }
 
+/// Tables may be made in any order; their references hold once both are there.
+#[test]
+fn a_child_may_be_made_before_its_parent() {
+    let Some((_, _, mut a)) = made(FAMILY) else { return };
+    let Some((_, _, mut b)) = made("") else { return };
+    for name in ["kept", "parents"] {
+        let statement = b.create_statement(&table(&mut a, name));
+        b.create(&statement).unwrap();
+    }
+    let plan = plan(&mut b, "kept");
+    let error = put(&mut b, &plan, &[row(&plan, &[Value::Integer(9), Value::Integer(77)])]);
+    assert_eq!(error.unwrap_err().code(), "PARENT_MISSING");
+}
+
 #[test]
 fn a_delete_that_would_reach_further_is_refused() {
     let Some((server, url, mut b)) = made(FAMILY) else { return };
@@ -85,18 +99,28 @@ fn an_update_that_children_would_follow_is_refused() {
     assert_eq!(put(&mut b, &plan, &free).unwrap().updated, 2);
 }
 
+/// Also between rows that others refer to, which do not notice; but not values that others refer to.
 #[test]
-fn unique_values_change_places_where_nobody_refers_to_the_rows() {
+fn unique_values_change_places_and_nobody_follows() {
     let Some((server, url, mut b)) = made(FAMILY) else { return };
     let plan = plan(&mut b, "parents");
     let swapped = [parent(&plan, 5, "f", 0), parent(&plan, 6, "e", 0)];
     assert_eq!(put(&mut b, &plan, &swapped).unwrap().updated, 2);
-    for (x, y) in [((1, "e"), (6, "a")), ((2, "e"), (6, "b")), ((3, "e"), (6, "c"))] {
-        let swapped = [parent(&plan, x.0, x.1, 0), parent(&plan, y.0, y.1, 0)];
-        refused(put(&mut b, &plan, &swapped));
+    let around = [(1, "b"), (2, "c"), (3, "a")].map(|(id, name)| parent(&plan, id, name, 1));
+    assert_eq!(put(&mut b, &plan, &around).unwrap().updated, 3);
+    for rule in ["CASCADE", "RESTRICT"] {
+        let again = format!(
+            "ALTER TABLE named DROP FOREIGN KEY named_ibfk_1; \
+             ALTER TABLE named ADD CONSTRAINT named_ibfk_1 FOREIGN KEY (name) REFERENCES parents (name) ON UPDATE {rule}"
+        );
+        server.sql(name_in(&url), &again);
+        let swapped = [parent(&plan, 3, "d", 0), parent(&plan, 4, "a", 0)];
+        let error = put(&mut b, &plan, &swapped).unwrap_err();
+        assert_eq!(error.code(), "CASCADE_REFUSED", "{rule}: {error}");
     }
-    let left = "SELECT group_concat(name ORDER BY id) FROM parents; SELECT parent FROM gone; SELECT parent FROM nulled";
-    assert_eq!(server.sql(name_in(&url), left), "a,b,c,d,f,e\n1\n2\n");
+    let left = "SELECT group_concat(name ORDER BY id) FROM parents; SELECT parent FROM gone; SELECT parent FROM nulled;
+        SELECT parent FROM kept; SELECT name FROM named";
+    assert_eq!(server.sql(name_in(&url), left), "b,c,a,d,f,e\n1\n2\n3\nd\n");
 }
 
 const TREE: &str = "CREATE TABLE tree (id int PRIMARY KEY, up int, FOREIGN KEY (up) REFERENCES tree (id) ON DELETE RULE)";

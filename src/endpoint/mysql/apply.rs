@@ -257,7 +257,7 @@ pub(super) fn insert(
 /// An UPDATE for each row. Every column is set, equal or not: a timestamp that follows updates by itself must keep
 /// its value.
 fn updates(session: &mut Session, plan: &Plan, different: &[(&Put, Found)]) -> Result<Vec<Ready>> {
-    guard::updates(session, plan, different)?;
+    guard::updates(session, plan, different, false)?;
     let (key, others) = plan.columns.split_at(plan.key);
     if others.is_empty() {
         return Ok(Vec::new());
@@ -285,10 +285,7 @@ fn doomed(session: &mut Session, plan: &Plan, keys: &[Key], way: Way) -> Result<
 
 /// Deletes rows that only each other refer to: one that refers to itself goes in no other way.
 fn delete_unchecked(session: &mut Session, plan: &Plan, raws: &[Vec<Sql>]) -> Result<()> {
-    session.run("SET foreign_key_checks = 0")?;
-    let deleted = delete_raw(session, plan, raws);
-    session.run("SET foreign_key_checks = 1")?;
-    deleted
+    session.unchecked(|session| delete_raw(session, plan, raws))
 }
 
 /// Deletes the rows with these raw keys, which are there.

@@ -1,9 +1,10 @@
 //! The second way: rows whose unique values change places are taken out, and put back as they must be.
 //!
 //! The server checks a unique key after every row, so that two values cannot be swapped in place. The columns
-//! that nobody compares come back as they were.
+//! that nobody compares come back as they were. Rows that refer to one of these do not miss it: while it is away
+//! no foreign key is checked, and none cascades. What they refer to must come back as it was.
 //!
-//! Left out: rows that others refer to. Taking such a row out would be refused, or would cascade.
+//! Left out: rows that change places and refer to each other. The first one back would miss the next.
 
 use mysql_async::Value as Sql;
 
@@ -35,7 +36,7 @@ pub(super) fn take_out(
         return Ok(aside);
     }
     let raws: Vec<Vec<Sql>> = different.iter().map(|(_, found)| found.raw.clone()).collect();
-    guard::taken_out(session, plan, &raws)?;
+    guard::updates(session, plan, different, true)?;
     aside.names = stored_columns(session, &plan.table)?;
     let condition = order::is_key(&plan.columns[..plan.key]);
     let sql =
@@ -53,7 +54,7 @@ pub(super) fn take_out(
         }
         aside.rows.push(old);
     }
-    delete_raw(session, plan, &raws)?;
+    session.unchecked(|session| delete_raw(session, plan, &raws))?;
     Ok(aside)
 }
 

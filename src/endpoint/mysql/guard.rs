@@ -39,18 +39,19 @@ pub(super) fn deletes(
     Ok(())
 }
 
-/// Refuses an update of columns that children refer to and would follow.
+/// Refuses an update of columns that children refer to and would follow. `all`: or would be left behind by.
 pub(super) fn updates(
     session: &mut Session,
     plan: &Plan,
     different: &[(&Put, Found)],
+    all: bool,
 ) -> Result<()> {
     let (key, others) = plan.columns.split_at(plan.key);
     if different.is_empty() || others.is_empty() {
         return Ok(());
     }
     let is_in_key = |name: &String| key.iter().any(|column| column.name == *name);
-    for referrer in referrers(session, &plan.table)?.iter().filter(|r| r.cascades_updates) {
+    for referrer in referrers(session, &plan.table)?.iter().filter(|r| all || r.cascades_updates) {
         if referrer.parent_columns.iter().all(is_in_key) {
             continue;
         }
@@ -64,21 +65,6 @@ pub(super) fn updates(
         }
         if refers(session, plan, &moved, referrer, &|_| false)? {
             return Err(refused(plan, referrer, "update"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses to take out rows that anybody refers to.
-pub(super) fn taken_out(session: &mut Session, plan: &Plan, raws: &[Vec<Sql>]) -> Result<()> {
-    for referrer in &referrers(session, &plan.table)? {
-        if refers(session, plan, raws, referrer, &|_| false)? {
-            let what = format!(
-                "{}: unique values change places among rows that {} refers to",
-                plan.table, referrer.child
-            );
-            return Err(Error::invalid("ROW_REFUSED", what)
-                .hint("give one of the rows another value on this side first"));
         }
     }
     Ok(())

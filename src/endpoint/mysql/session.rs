@@ -242,6 +242,14 @@ impl Session {
         }
     }
 
+    /// Does something without foreign keys being checked.
+    pub fn unchecked<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        self.run("SET foreign_key_checks = 0")?;
+        let done = work(self);
+        self.run("SET foreign_key_checks = 1")?;
+        done
+    }
+
     /// Does all of this in one transaction, or nothing.
     pub fn transaction<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
         self.run("START TRANSACTION")?;
