@@ -151,6 +151,48 @@ fn keys_of_several_columns_come_in_order() {
     }
 }
 
+/// The server reads what was asked for and little more: conditions have the form that its optimizer knows.
+#[test]
+fn ranges_and_keys_are_found_by_the_index() {
+    let Some(server) = Server::own() else { return };
+    let url = server.database();
+    let sql =
+        "CREATE TABLE t (a int, b varchar(9) COLLATE utf8mb4_nopad_bin, v int, PRIMARY KEY (a, b));
+        INSERT INTO t SELECT x.seq, y.seq, 0 FROM seq_1_to_20 x, seq_1_to_1000 y";
+    server.sql(name_in(&url), sql);
+    let mut a = MysqlEndpoint::open(&url, Access::Write).unwrap();
+    let plan = plan(&mut a, "t");
+    let every = all(&mut a, &plan);
+    let status = "SELECT CAST(sum(variable_value) AS SIGNED) FROM information_schema.global_status
+        WHERE variable_name IN ('HANDLER_READ_KEY', 'HANDLER_READ_NEXT')";
+    let mut rows_read = 0;
+    let mut read = || -> u64 {
+        let before =
+            std::mem::replace(&mut rows_read, server.sql("mysql", status).trim().parse().unwrap());
+        rows_read - before
+    };
+    read();
+    let key = |n: usize| Some(every[n].0.clone());
+    let ranges: Vec<Range> =
+        (0..100).map(|n| Range { after: key(n * 200), upto: key(n * 200 + 5) }).collect();
+    let mut seen = 0;
+    a.read(&plan, &ranges, &mut |_, _| {
+        seen += 1;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen, 500);
+    let ranges = read();
+    assert!((500..1000).contains(&ranges), "{ranges} rows for ranges");
+    let some: Vec<_> = every.iter().step_by(100).cloned().collect();
+    assert_eq!(put(&mut a, &plan, &some).unwrap().equal, 200);
+    let keys = read();
+    assert!((200..400).contains(&keys), "{keys} rows for keys");
+    assert_eq!(a.nth_key(&plan, key(10_000).as_ref(), 50).unwrap(), key(10_050));
+    let nth = read();
+    assert!((50..100).contains(&nth), "{nth} rows for the 50th key");
+}
+
 /// A key of SQLite's that is no date, or no number, as the end of a range of dates or numbers.
 #[test]
 fn ends_that_no_row_here_can_have_are_ends_all_the_same() {

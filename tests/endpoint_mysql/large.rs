@@ -51,8 +51,11 @@ fn rows_above_the_limit_are_read() {
     assert_eq!(all(&mut a, &plan)[0].1.len(), 40_000_000 + 7);
 }
 
-const MILLION: &str = "CREATE TABLE t (id int PRIMARY KEY, a varchar(60), b double, c bigint, d varbinary(20));
-    INSERT INTO t SELECT seq, concat('some text of row ', seq), seq / 7, -seq, repeat('z', seq % 20) FROM seq_1_to_1000000";
+/// More than lies in the buffers of a connection, and a million rows.
+const MANY: &str = "seq_1_to_200000";
+const MILLION: &str = "seq_1_to_1000000";
+const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, a varchar(60), b double, c bigint, d varbinary(20));
+    INSERT INTO t SELECT seq, concat('some text of row ', seq), seq / 7, -seq, repeat('z', seq % 20) FROM ";
 
 /// Set for the process that scans: the database.
 const SCAN: &str = "SYNCLINE_TEST_SCAN";
@@ -60,7 +63,7 @@ const SCAN: &str = "SYNCLINE_TEST_SCAN";
 /// A million rows, in a process of its own, whose memory nobody else uses.
 #[test]
 fn a_million_rows_are_read_in_little_memory() {
-    let Some((_, url, _)) = made(MILLION) else { return };
+    let Some((_, url, _)) = made(&format!("{ROWS}{MILLION}")) else { return };
     let name = "large::a_million_rows_are_scanned";
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--ignored"])
@@ -95,7 +98,7 @@ fn peak() -> u64 {
 /// A reader that has seen enough keeps its snapshot, and the server stops sending.
 #[test]
 fn a_result_that_is_not_wanted_any_more_is_ended() {
-    let Some((server, url, mut a)) = made(MILLION) else { return };
+    let Some((server, url, mut a)) = made(&format!("{ROWS}{MANY}")) else { return };
     let plan = plan(&mut a, "t");
     a.begin().unwrap();
     let mut seen = 0;
@@ -110,7 +113,7 @@ fn a_result_that_is_not_wanted_any_more_is_ended() {
     let sending = "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND id <> connection_id() AND command <> 'Sleep'";
     assert_eq!(server.sql(name_in(&url), sending), "0\n");
     server.sql(name_in(&url), "DELETE FROM t WHERE id > 10");
-    let ends = [row(&plan, &vec![Value::Integer(1_000_000); 5]).0];
+    let ends = [row(&plan, &vec![Value::Integer(200_000); 5]).0];
     let mut found = 0;
     a.rows(&plan, &ends, &mut |_, _| {
         found += 1;

@@ -43,7 +43,7 @@ fn a_child_may_be_made_before_its_parent() {
     let Some((_, _, mut a)) = made(FAMILY) else { return };
     let Some((_, _, mut b)) = made("") else { return };
     for name in ["kept", "parents"] {
-        let statement = b.create_statement(&table(&mut a, name));
+        let statement = b.create_statement(&table(&mut a, name)).unwrap();
         b.create(&statement).unwrap();
     }
     let plan = plan(&mut b, "kept");

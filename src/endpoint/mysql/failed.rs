@@ -82,7 +82,7 @@ fn of_server(server: ServerError) -> Error {
             Error::new(Kind::Forbidden, "ENDPOINT_FORBIDDEN", said).hint(grant(&server))
         }
         (1040 | 1203 | 1226, _) => Error::unavailable("ENDPOINT_UNREACHABLE", said).hint(LATER),
-        (1205 | 1213 | 1020 | 1412 | 1317 | 1969 | 3024, _) | (_, "40") => {
+        (1205 | 1213 | 1020 | 1412 | 1317 | 1615 | 1969 | 3024, _) | (_, "40") => {
             Error::retry("ENDPOINT_BUSY", said)
                 .hint("another transaction was in the way: the same may succeed now")
         }
