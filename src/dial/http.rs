@@ -149,7 +149,9 @@ impl Line {
             match sent {
                 Some(Ok(response)) => return Ok(response),
                 // It was closed while it idled: nothing was sent.
-                Some(Err(error)) if error.is_canceled() && !is_new => self.open = None,
+                Some(Err(error)) if (error.is_canceled() || error.is_closed()) && !is_new => {
+                    self.open = None;
+                }
                 Some(Err(error)) => {
                     self.open = None;
                     return Err(Lost::Broken(root_cause(&error)));

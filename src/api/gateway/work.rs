@@ -94,6 +94,11 @@ fn run(
             let newest: Vec<Key> = endpoint.newest(&plan)?.into_iter().collect();
             reply.put(Piece::Keys, &wire::encode_keys(&newest))
         }
+        Call::NthKey { plan, n } => {
+            let after = keys(parts)?.pop();
+            let nth = endpoint.nth_key(&plan, after.as_ref(), n)?;
+            reply.put(Piece::Keys, &wire::encode_keys(&Vec::from_iter(nth)))
+        }
         Call::Apply { plan, state } => {
             may_write(access)?;
             let (puts, deletes) = (puts(parts)?, keys(parts)?);

@@ -54,7 +54,7 @@ macro_rules! suite {
             reading: rows_come_in_the_order_of_their_keys, hard_keys_come_back_or_are_refused,
                 ranges_are_half_open, several_ranges_are_read_in_one_go, tables_of_no_row_and_of_one,
                 values_come_back, hard_values_come_back_or_are_refused, rows_are_found_by_their_keys,
-                filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind,
+                the_nth_key_is_found, filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind,
                 duplicates_are_numbered, tables_are_described_as_they_were_made;
             digesting: digests_are_recounts_at_every_level, folding_is_rescanning,
                 ranges_of_unknown_ends_are_digested, duplicates_are_digested,

@@ -211,6 +211,27 @@ pub(crate) fn rows_are_found_by_their_keys(world: &mut dyn World) {
     }
 }
 
+pub(crate) fn the_nth_key_is_found(world: &mut dyn World) {
+    let (mut shapes, (table, rows)) = (keyed(), bag());
+    shapes.push((table, rows));
+    for (table, rows) in shapes {
+        let (plan, twin) = filled(world, &table, &rows);
+        let keys: Vec<&Key> = twin.keys().collect();
+        for after in [None, Some(0), Some(3), Some(keys.len() - 1)] {
+            let rest = &keys[after.map_or(0, |at| at + 1)..];
+            for n in [1, 2, rest.len(), rest.len() + 1] {
+                let behind = after.map(|at| keys[at]);
+                let found = world.endpoint().nth_key(&plan, behind, n).unwrap();
+                assert_eq!(
+                    found.as_ref(),
+                    n.checked_sub(1).and_then(|i| rest.get(i).copied()),
+                    "{n}"
+                );
+            }
+        }
+    }
+}
+
 pub(crate) fn filters_hold(world: &mut dyn World) {
     let (mut plan, mut twin) = filled(world, &things(), &many_things(40));
     plan.filter = Some("id > 3 OR id < -50".into());

@@ -186,6 +186,16 @@ impl Session {
         value.ok_or_else(|| wire_missing("an answer"))
     }
 
+    /// A key as the answer, or none.
+    fn key(&mut self, call: &Call, parts: &Parts) -> Result<Option<Key>> {
+        let mut keys = Vec::new();
+        self.call(call, parts, &mut |frame| {
+            keys = wire::decode_keys(&frame.payload)?;
+            Ok(())
+        })?;
+        Ok(keys.pop())
+    }
+
     /// Rows as the answer.
     fn rows(&mut self, call: &Call, parts: &Parts, sink: &mut Sink<'_>) -> Result<()> {
         self.call(call, parts, &mut |frame| wire::decode_rows(&frame.payload, &mut *sink))
@@ -394,12 +404,13 @@ impl Endpoint for HttpEndpoint {
     }
 
     fn newest(&mut self, plan: &Plan) -> Result<Option<Key>> {
-        let mut newest = Vec::new();
-        self.session.get_mut().call(&Call::Newest { plan: plan.clone() }, &[], &mut |frame| {
-            newest = wire::decode_keys(&frame.payload)?;
-            Ok(())
-        })?;
-        Ok(newest.pop())
+        self.session.get_mut().key(&Call::Newest { plan: plan.clone() }, &[])
+    }
+
+    fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
+        let after: Vec<Key> = after.cloned().into_iter().collect();
+        let parts = [(Piece::Keys, wire::encode_keys(&after))];
+        self.session.get_mut().key(&Call::NthKey { plan: plan.clone(), n }, &parts)
     }
 
     fn apply(&mut self, batch: &Batch<'_>) -> Result<Applied> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite::{params, params_from_iter};
 
-use super::read::{self, Bound};
+use super::read::{self, Bound, Lookup};
 use super::{failed, quoted};
 use crate::change::{Digest, Value};
 use crate::endpoint::{Applied, Batch, Key, Plan, PlannedColumn, Row, Type, canon};
@@ -84,12 +84,14 @@ fn put(
     way: Way,
     applied: &mut Applied,
 ) -> Result<(), Failed> {
-    let (insert, update) = (insert_sql(plan), update_sql(plan));
+    let insert = Writer::new(plan, insert_sql(plan));
+    let update = Writer::new(plan, update_sql(plan));
+    let mut lookup = Lookup::new(transaction, plan)?;
     let mut aside = Vec::new();
     for (key, row) in puts {
         let there = match plan.is_multiset() {
             true => None,
-            false => stored(transaction, plan, key)?,
+            false => lookup.find(key)?,
         };
         if there.as_ref() == Some(row) {
             applied.equal += 1;
@@ -105,38 +107,101 @@ fn put(
                 let old = there.map(|_| take_out(transaction, plan, &values)).transpose()?;
                 aside.push((values, old, row));
             }
-            (None, Way::InPlace) => write(transaction, plan, &insert, &values, row)?,
-            (Some(_), Way::InPlace) => write(transaction, plan, &update, &values, row)?,
+            (None, Way::InPlace) => insert.write(transaction, &values, row)?,
+            (Some(_), Way::InPlace) => update.write(transaction, &values, row)?,
         }
     }
     for (values, old, row) in aside {
         match old {
-            None => write(transaction, plan, &insert, &values, row)?,
+            None => insert.write(transaction, &values, row)?,
             Some(old) => old.put_back(transaction, plan, values, row)?,
         };
     }
     Ok(())
 }
 
-/// Runs a statement that writes one row, and sees that what the file keeps of it is what was asked: SQLite
-/// makes NULL of NaN, and a number of text in a column of numbers.
-fn write(
-    transaction: &Transaction<'_>,
-    plan: &Plan,
-    sql: &str,
-    values: &[Value],
-    wanted: &[u8],
-) -> Result<(), Failed> {
-    let sql = format!("{sql} RETURNING {}", read::listed(plan));
-    let mut statement = transaction.prepare_cached(&sql)?;
-    let mut written = statement.query(params_from_iter(values.iter().map(Bound)))?;
-    while let Some(row) = written.next()? {
-        let mut renderer = read::Renderer::new(plan);
-        if renderer.render(row)?.1 != wanted {
-            return Err(Failed::Ours(altered(plan)));
+/// A statement that writes one row.
+struct Writer<'a> {
+    plan: &'a Plan,
+    plain: String,
+    /// It gives back what the file keeps of the row, which takes longer.
+    checked: String,
+    keeps: Vec<Keeps>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(plan: &'a Plan, plain: String) -> Writer<'a> {
+        let checked = format!("{plain} RETURNING {}", read::listed(plan));
+        let keeps = plan.columns.iter().map(Keeps::of).collect();
+        Writer { plan, plain, checked, keeps }
+    }
+
+    /// Writes a row, and sees that what the file keeps of it is what was asked: SQLite makes NULL of NaN, and a
+    /// number of text in a column of numbers.
+    fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        values: &[Value],
+        wanted: &[u8],
+    ) -> Result<(), Failed> {
+        if self.keeps.iter().zip(values).all(|(column, value)| column.keeps(value)) {
+            let mut statement = transaction.prepare_cached(&self.plain)?;
+            statement.execute(params_from_iter(values.iter().map(Bound)))?;
+            return Ok(());
+        }
+        self.write_checked(transaction, values, wanted)
+    }
+
+    fn write_checked(
+        &self,
+        transaction: &Transaction<'_>,
+        values: &[Value],
+        wanted: &[u8],
+    ) -> Result<(), Failed> {
+        let mut statement = transaction.prepare_cached(&self.checked)?;
+        let mut written = statement.query(params_from_iter(values.iter().map(Bound)))?;
+        let mut renderer = read::Renderer::new(self.plan);
+        while let Some(row) = written.next()? {
+            if renderer.render(row)?.1 != wanted {
+                return Err(Failed::Ours(altered(self.plan)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a column certainly keeps as it is, besides NULL and blobs.
+#[derive(Clone, Copy, PartialEq)]
+enum Keeps {
+    Integers,
+    Reals,
+    Texts,
+    /// It may make one of another, or this does not know.
+    Unsure,
+}
+
+impl Keeps {
+    /// By SQLite's rules for the affinity of a declared type.
+    fn of(column: &PlannedColumn) -> Keeps {
+        let declared = column.declared.to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+        match () {
+            () if has(&["INT"]) => Keeps::Integers,
+            () if has(&["CHAR", "CLOB", "TEXT"]) => Keeps::Texts,
+            () if has(&["BLOB"]) => Keeps::Unsure,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Keeps::Reals,
+            () => Keeps::Unsure,
         }
     }
-    Ok(())
+
+    fn keeps(self, value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Blob(_) => true,
+            Value::Integer(_) => self == Keeps::Integers,
+            Value::Real(r) => self == Keeps::Reals && !r.is_nan(),
+            Value::Text(_) => self == Keeps::Texts,
+        }
+    }
 }
 
 fn altered(plan: &Plan) -> Error {
@@ -184,7 +249,7 @@ impl Aside {
             quoted(&plan.table),
             list(&self.names)
         );
-        write(transaction, plan, &sql, &self.values, wanted)
+        Writer::new(plan, sql).write_checked(transaction, &self.values, wanted)
     }
 }
 
@@ -222,16 +287,6 @@ fn update_sql(plan: &Plan) -> String {
     format!("UPDATE {} SET {set} WHERE {}", quoted(&plan.table), key_condition(plan))
 }
 
-/// The row with this key, as it is now; also one that the filter would not show.
-fn stored(transaction: &Transaction<'_>, plan: &Plan, key: &Key) -> Result<Option<Row>, Failed> {
-    let mut there = None;
-    read::stored(transaction, plan, key, &mut |_, row| {
-        there = Some(row.to_vec());
-        Ok(())
-    })?;
-    Ok(there)
-}
-
 /// The values of a canonical row as this file's columns keep them.
 fn to_store(plan: &Plan, row: &[u8]) -> Result<Vec<Value>, Failed> {
     let values = plan.values(row)?;
@@ -243,18 +298,17 @@ fn to_store(plan: &Plan, row: &[u8]) -> Result<Vec<Value>, Failed> {
 }
 
 fn keep_as(value: Value, column: &PlannedColumn) -> Value {
-    let declared = column.declared.to_ascii_uppercase();
+    let is_declared = |parts: [&str; 2]| {
+        let declared = column.declared.to_ascii_uppercase();
+        parts.iter().any(|part| declared.contains(part))
+    };
     match (&value, column.agreed) {
-        (Value::Text(id), Type::Uuid)
-            if declared.contains("BLOB") || declared.contains("BINARY") =>
-        {
+        (Value::Text(id), Type::Uuid) if is_declared(["BLOB", "BINARY"]) => {
             let hex = id.replace('-', "");
             let bytes = (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16));
             bytes.collect::<Result<_, _>>().map_or(value, Value::Blob)
         }
-        (Value::Blob(bytes), Type::Bytes)
-            if declared.contains("TEXT") || declared.contains("CHAR") =>
-        {
+        (Value::Blob(bytes), Type::Bytes) if is_declared(["TEXT", "CHAR"]) => {
             String::from_utf8(bytes.clone()).map_or(value, Value::Text)
         }
         _ => value,
@@ -272,8 +326,9 @@ fn delete(
     }
     let sql = format!("DELETE FROM {} WHERE {}", quoted(&plan.table), key_condition(plan));
     let mut delete = transaction.prepare_cached(&sql)?;
+    let mut lookup = Lookup::new(transaction, plan)?;
     for key in keys {
-        let Some(row) = stored(transaction, plan, key)? else { continue };
+        let Some(row) = lookup.find(key)? else { continue };
         let values = to_store(plan, &row)?;
         applied.deleted +=
             delete.execute(params_from_iter(values[..plan.key].iter().map(Bound)))? as u64;

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::types::{ToSqlOutput, ValueRef as Sql};
-use rusqlite::{Connection, Row as SqlRow, Statement, params_from_iter};
+use rusqlite::{CachedStatement, Connection, Row as SqlRow, Statement, params_from_iter};
 
 use super::{failed, quoted};
 use crate::change::{Digest, Value, ValueRef};
 use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::sorted;
-use crate::endpoint::{Key, Plan, Sink};
+use crate::endpoint::{Key, Plan, Row, Sink};
 use crate::error::{Error, Result};
 
 /// A value to bind.
@@ -196,20 +196,38 @@ fn out_of_order(plan: &Plan) -> Error {
     )
 }
 
-/// The row with this key, whatever the filter says.
-pub(super) fn stored(
-    connection: &Connection,
-    plan: &Plan,
-    key: &Key,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    match plan.filter {
-        None => keys(connection, plan, std::slice::from_ref(key), sink),
-        Some(_) => {
-            let plan = Plan { filter: None, ..plan.clone() };
-            keys(connection, &plan, std::slice::from_ref(key), sink)
-        }
+/// Finds rows by their keys, whatever the filter says.
+pub(super) struct Lookup<'a> {
+    plan: &'a Plan,
+    select: CachedStatement<'a>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn new(connection: &'a Connection, plan: &'a Plan) -> Result<Lookup<'a>> {
+        let everything = Plan { filter: None, ..plan.clone() };
+        let select = connection.prepare_cached(&by_key(&everything)).map_err(failed)?;
+        Ok(Lookup { plan, select })
     }
+
+    /// The row with this key, as it is now.
+    pub fn find(&mut self, key: &[u8]) -> Result<Option<Row>> {
+        let mut there = None;
+        each(self.plan, &mut self.select, &canon::decode_key(key)?, |found, row| {
+            // Where a collation takes several for one, only the very key counts.
+            if found == key {
+                there = Some(row.to_vec());
+            }
+            Ok(())
+        })?;
+        Ok(there)
+    }
+}
+
+/// The rows with a key.
+fn by_key(plan: &Plan) -> String {
+    let of_key = plan.columns[..plan.key].iter();
+    let equal = of_key.map(|column| format!("{} IS ?", quoted(&column.name)));
+    selection(plan, &equal.collect::<Vec<_>>())
 }
 
 /// The rows with these keys.
@@ -234,12 +252,8 @@ pub(super) fn keys(
             &mut matching,
         );
     }
-    let equal =
-        plan.columns[..plan.key].iter().map(|column| format!("{} IS ?", quoted(&column.name)));
-    let sql = selection(plan, &equal.collect::<Vec<_>>());
-    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut select = connection.prepare_cached(&by_key(plan)).map_err(failed)?;
     for wanted in keys {
-        // Where a collation takes several for one, only the very key counts.
         each(plan, &mut select, &canon::decode_key(wanted)?, |key, row| match key == wanted {
             true => sink(key, row),
             false => Ok(()),

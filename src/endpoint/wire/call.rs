@@ -41,6 +41,7 @@ pub enum Call {
     Digest { plan: Plan, bits: u32 },
     Since { plan: Plan, strict: bool },
     Newest { plan: Plan },
+    NthKey { plan: Plan, n: usize },
     Apply { plan: Plan, state: Vec<(String, Option<String>)> },
     State { prefix: String },
     CreateStatement { table: Table },
