@@ -35,11 +35,14 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     parts.map(|part| part.split("\n```").next().unwrap_or_default()).collect()
 }
 
-#[test]
-fn every_configuration_in_the_docs_is_accepted() {
+/// Loads every block of a language; how many there are.
+fn load(
+    language: &str,
+    as_what: fn(&Sources<'_>) -> Result<Config, syncline::config::Problems>,
+) -> usize {
     let mut checked = 0;
     for (path, text) in pages() {
-        for block in blocks(&text, "toml") {
+        for block in blocks(&text, language) {
             let sources = Sources {
                 file: Some((path.display().to_string(), block.into())),
                 environment: Vec::new(),
@@ -47,13 +50,19 @@ fn every_configuration_in_the_docs_is_accepted() {
                 host: "docs".into(),
                 read: &|_| Err(std::io::ErrorKind::NotFound.into()),
             };
-            if let Err(problems) = Config::load(&sources) {
+            if let Err(problems) = as_what(&sources) {
                 panic!("{}:\n{block}\n{problems}", path.display());
             }
             checked += 1;
         }
     }
-    assert!(checked >= 3, "only {checked} configurations were found");
+    checked
+}
+
+#[test]
+fn every_configuration_in_the_docs_is_accepted() {
+    assert!(load("toml", Config::load) >= 3);
+    assert!(load("gateway", Config::load_gateway) >= 1);
 }
 
 #[test]

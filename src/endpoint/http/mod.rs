@@ -134,8 +134,9 @@ fn lost_error(address: &str, lost: Lost) -> Error {
         )
         .hint("is it https there? ?ca=FILE behind the URL names the certificates to trust"),
         Lost::Broken(why) => {
-            Error::unavailable("GATEWAY_LOST", format!("the line to {address} broke: {why}"))
-                .hint("run the same command again: it compares first, and does what is still to be done")
+            Error::unavailable("GATEWAY_LOST", format!("the line to {address} broke: {why}")).hint(
+                "run the same command again: it compares first, and does what is still to be done",
+            )
         }
     }
 }
