@@ -342,3 +342,28 @@ fn a_lost_session_loses_its_snapshot_and_nothing_else() {
     }
     assert_eq!(side.sql("SELECT count(*) FROM t"), "2");
 }
+
+/// A request to stop that comes late must not stop the next question.
+#[test]
+fn whoever_stops_a_short_answer_can_ask_on() {
+    let Some(mut side) = side(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); \
+         INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 3000) i",
+    ) else {
+        return;
+    };
+    let plan = side.plan("t");
+    for round in 0..60i64 {
+        if round == 30 {
+            side.endpoint.begin().unwrap();
+        }
+        // From a few rows to more than are taken for nothing.
+        let some = Range { after: None, upto: Some(key(1 + round * 50)) };
+        let mut enough = |_: &[u8], _: &[u8]| Err(Error::invalid("ENOUGH", ""));
+        let error =
+            side.endpoint.read(&plan, std::slice::from_ref(&some), &mut enough).unwrap_err();
+        assert_eq!(error.code(), "ENOUGH");
+        let rows = side.endpoint.digest(&plan, &[some], 64).unwrap()[0][0].rows;
+        assert_eq!(rows as i64, 1 + round * 50);
+    }
+}

@@ -36,6 +36,8 @@ const THINKING: Duration = Duration::from_secs(6 * 3600);
 const STATEMENT: Duration = Duration::from_secs(120);
 /// How long locks of others are waited for.
 const LOCK: Duration = Duration::from_secs(10);
+/// Bytes of an answer that nobody wants any more, which are taken all the same.
+const ENOUGH: usize = 1 << 20;
 /// Bytes that are sent at once.
 const CHUNK: usize = 1 << 16;
 
@@ -293,19 +295,37 @@ impl Session {
     }
 
     /// Has the server stop, and takes what it had sent.
+    ///
+    /// What asks it to stop goes another way, and may come late, when the answer has ended by itself: then the
+    /// next question would be stopped. So a short answer is taken to its end, and behind a long one that ended
+    /// all the same a question waits that may well be stopped.
     fn stop(&mut self, stream: &mut std::pin::Pin<&mut CopyOutStream>) {
-        let asked = self.place.cancel(&self.client);
-        if !asked
-            .is_ok_and(|asked| dial::wait(self.place.limit(), asked).is_some_and(|a| a.is_ok()))
-        {
-            self.lost = true;
+        if self.drain(stream, ENOUGH).is_some() {
+            return;
         }
-        while !self.lost {
+        let asked = self.place.cancel(&self.client);
+        let asked = asked.ok().and_then(|asked| dial::wait(self.place.limit(), asked));
+        self.lost |= !matches!(asked, Some(Ok(())));
+        if !self.lost && self.drain(stream, usize::MAX) == Some(true) {
+            let _ = self.batch("SELECT pg_sleep(1)");
+        }
+    }
+
+    /// Takes so many bytes; if the answer ended with them, whether it came to its end and was not broken off.
+    fn drain(
+        &mut self,
+        stream: &mut std::pin::Pin<&mut CopyOutStream>,
+        bytes: usize,
+    ) -> Option<bool> {
+        let mut taken = 0;
+        while taken < bytes {
             match self.next(stream) {
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
+                Ok(Some(message)) => taken += message.len(),
+                Ok(None) => return Some(true),
+                Err(_) => return Some(false),
             }
         }
+        None
     }
 
     /// Brings rows in COPY's text format, and gives how many there were.
