@@ -73,7 +73,7 @@ fn usage_errors_exit_with_2_and_say_what_is_wrong() {
 /// What is not in this version must not look as if it were.
 #[test]
 fn commands_of_later_versions_are_unknown() {
-    for command in ["import", "token", "diff", "sync", "gateway", "backup"] {
+    for command in ["import", "token", "backup"] {
         let output = syncline(&[command]);
         assert_eq!(code(&output), 2, "{command}");
         assert!(err(&output).contains("unrecognized subcommand"), "{command}: {}", err(&output));

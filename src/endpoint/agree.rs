@@ -90,6 +90,10 @@ pub fn agree(a: Sided<'_>, b: Sided<'_>, wishes: &Wishes) -> Result<Agreement> {
         let is_it = |column: &PlannedColumn| column.name.eq_ignore_ascii_case(version);
         let place = a_plan.columns.iter().position(is_it);
         let place = place.ok_or_else(|| no_such_column(a.1, version))?;
+        let agreed = a_plan.columns[place].agreed;
+        if matches!(agreed, Type::Decimal { .. } | Type::Boolean | Type::Json) {
+            return Err(unfit_version(a.1, version, agreed));
+        }
         (a_plan.version, b_plan.version) = (Some(place), Some(place));
     }
     Ok(Agreement { a: a_plan, b: b_plan, only_a, only_b })
@@ -126,6 +130,13 @@ fn unknown_column(table: &Table, wishes: &Wishes) -> Option<String> {
 fn no_such_column(table: &Table, column: &str) -> Error {
     Error::invalid("NO_SUCH_COLUMN", format!("{} has no column {column} on both sides", table.name))
         .hint("name a column that both have, and that is not generated")
+}
+
+/// Versions are compared by their canonical bytes, which must be in the order of the values.
+fn unfit_version(table: &Table, column: &str, agreed: Type) -> Error {
+    let what = format!("{}.{column} cannot be the version: it is compared as {agreed}", table.name);
+    Error::invalid("VERSION_UNFIT", what)
+        .hint("name a column of integers, of moments, or a rowversion; without one, all rows are compared")
 }
 
 fn incomparable(table: &Table, a: &Column, b: &Column) -> Error {

@@ -22,7 +22,7 @@
 //!
 //! [`compare`] narrows; [`work`] keeps what was found until it is applied; [`apply`] writes in batches that tune
 //! themselves ([`tuner`]) and holds the rows that cannot be written ([`held`]); [`versions`] reads what is new;
-//! [`diff`] and [`run`] are the two commands.
+//! [`mod@diff`] and [`run`] are the two commands.
 //!
 //! # What is left out
 //!

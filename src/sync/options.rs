@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::pair::Selection;
 
-/// Options of [`super::diff`].
+/// Options of [`super::diff()`].
 #[derive(Debug, Clone)]
 pub struct DiffOptions {
     /// Which tables, and what of them.

@@ -33,7 +33,7 @@ impl Tuner {
     /// A batch of so many rows was applied in this time.
     pub fn succeeded(&mut self, rows: usize, took: Duration) {
         if took > self.target {
-            self.size = (self.size - self.size / 4).max(1);
+            self.size = (self.size - self.size.div_ceil(4)).max(1);
         } else if rows >= self.size && took < self.target / 2 {
             self.size = (self.size * 2).min(MOST);
         }
