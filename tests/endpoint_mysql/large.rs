@@ -77,7 +77,8 @@ fn a_million_rows_are_read_in_little_memory() {
 #[test]
 #[ignore = "run by a_million_rows_are_read_in_little_memory"]
 fn a_million_rows_are_scanned() {
-    let url = std::env::var(SCAN).expect("its caller names the database");
+    // Nobody's child: all tests are run that take longer.
+    let Ok(url) = std::env::var(SCAN) else { return };
     let mut a = MysqlEndpoint::open(&url, Access::Read).unwrap();
     let plan = plan(&mut a, "t");
     let before = peak();
