@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::trust;
+use super::url;
 use super::wait::{spawn, wait};
 
 /// How long opening a connection may take.
@@ -85,8 +86,7 @@ impl Target {
 
     /// Whether what is sent stays on this machine.
     pub fn is_loopback(&self) -> bool {
-        let ip = self.host.parse::<std::net::IpAddr>();
-        ip.map_or(self.host == "localhost", |ip| ip.is_loopback())
+        url::is_here(&self.host)
     }
 }
 

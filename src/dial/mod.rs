@@ -21,6 +21,7 @@ pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod trust;
+mod url;
 mod wait;
 
 pub use wait::{beside, block_on, spawn, wait};

@@ -15,12 +15,12 @@
 //! that it can, and cannot).
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts, UrlError};
 
+use super::url;
 use crate::error::{Error, Result};
 
 /// How long connecting may take.
@@ -69,7 +69,9 @@ impl MysqlPlace {
         for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
             match parameter.split_once('=') {
                 Some(("sslmode", value)) => mode = Some(value),
-                Some(("sslrootcert", value)) => roots = Some(PathBuf::from(decoded(value)?)),
+                Some(("sslrootcert", value)) => {
+                    roots = Some(PathBuf::from(url::decoded(value).map_err(unreadable)?))
+                }
                 _ => {
                     let name = parameter.split('=').next().unwrap_or_default();
                     return Err(unreadable(format_args!("it has a parameter {name:?}")));
@@ -84,7 +86,7 @@ impl MysqlPlace {
         if options.db_name().is_none_or(str::is_empty) || options.ip_or_hostname().is_empty() {
             return Err(unreadable("it must name a host and a database"));
         }
-        let tls = encryption(mode, is_here(options.ip_or_hostname()), roots)?;
+        let tls = encryption(mode, url::is_here(options.ip_or_hostname()), roots)?;
         let options = OptsBuilder::from_opts(options)
             .ssl_opts(tls)
             .prefer_socket(false)
@@ -103,29 +105,6 @@ impl MysqlPlace {
     pub(crate) fn connect(&self) -> impl Future<Output = mysql_async::Result<Conn>> + Send {
         Conn::new(self.options.clone())
     }
-}
-
-/// `%2F` and its like, decoded.
-fn decoded(text: &str) -> Result<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.ok_or_else(|| unreadable("a % is not followed by two digits"))?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable("a parameter is not UTF-8"))
-}
-
-/// Whether nobody else's machine is asked.
-fn is_here(host: &str) -> bool {
-    let bare = host.trim_matches(['[', ']']);
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn encryption(mode: Option<&str>, here: bool, roots: Option<PathBuf>) -> Result<Option<SslOpts>> {

@@ -89,6 +89,16 @@ fn digests(
     })
 }
 
+/// What both sides hold in a range.
+pub fn totals(ends: &mut Ends<'_>, pair: &Pair, range: &Range) -> Result<Totals> {
+    let (a, b) = digests(ends, pair, std::slice::from_ref(range), 64)?;
+    let sum = |chunks: &[Vec<Chunk>]| {
+        chunks.iter().flatten().fold((0, Digest::default()), |s, c| (s.0 + c.rows, s.1 + c.digest))
+    };
+    let (of_a, of_b) = (sum(&a), sum(&b));
+    Ok(Totals { rows: [of_a.0, of_b.0], digests: [of_a.1, of_b.1] })
+}
+
 /// Compares a range of a table; hands over what differs as it is found.
 pub fn compare(
     ends: &mut Ends<'_>,
@@ -96,12 +106,7 @@ pub fn compare(
     range: &Range,
     found: &mut dyn FnMut(Found) -> Result<()>,
 ) -> Result<Totals> {
-    let (a, b) = digests(ends, pair, std::slice::from_ref(range), 64)?;
-    let sum = |chunks: &[Vec<Chunk>]| {
-        chunks.iter().flatten().fold((0, Digest::default()), |s, c| (s.0 + c.rows, s.1 + c.digest))
-    };
-    let (of_a, of_b) = (sum(&a), sum(&b));
-    let totals = Totals { rows: [of_a.0, of_b.0], digests: [of_a.1, of_b.1] };
+    let totals = totals(ends, pair, range)?;
     if !totals.equal() {
         let whole = vec![Part { range: range.clone(), rows: totals.rows }];
         let most = totals.rows[0].max(totals.rows[1]);

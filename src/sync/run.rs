@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::apply::{Table as TableWriter, Writing, now};
 use super::collide::refuse_collisions;
-use super::compare::{Ends, Totals, both, compare};
+use super::compare::{Ends, Totals, both, compare, totals};
 use super::diff::estimate;
 use super::event::{Event, Events};
 use super::held::{Held, show_key};
@@ -508,18 +508,7 @@ fn prove(ends: &mut Ends<'_>, jobs: &mut [Job<'_>]) -> Result<()> {
     }
     both(ends, |end, _| end.begin())?;
     for job in jobs.iter_mut().filter(|job| is_open(job)) {
-        let pair = job.pair;
-        let sums = both(ends, |end, side| {
-            let chunks = end.digest(pair.plan(side), &[Range::ALL], 64)?;
-            let sum = chunks
-                .iter()
-                .flatten()
-                .fold((0, Default::default()), |s: (u64, crate::change::Digest), c| {
-                    (s.0 + c.rows, s.1 + c.digest)
-                });
-            Ok(sum)
-        })?;
-        job.totals = Some(Totals { rows: [sums.0.0, sums.1.0], digests: [sums.0.1, sums.1.1] });
+        job.totals = Some(totals(ends, job.pair, &Range::ALL)?);
     }
     both(ends, |end, _| end.end())?;
     Ok(())

@@ -16,7 +16,6 @@
 //! Left out: client certificates, service files, and `sslmode=allow`.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::reason::Answer;
 use super::tls::connector;
+use crate::dial::url;
 use crate::error::{Error, Result};
 
 /// How long anything may take, unless it is said otherwise.
@@ -94,7 +94,9 @@ impl PostgresPlace {
         for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
             match parameter.split_once('=') {
                 Some(("sslmode", value)) => mode = Some(value),
-                Some(("sslrootcert", value)) => roots = Some(PathBuf::from(decoded(value)?)),
+                Some(("sslrootcert", value)) => {
+                    roots = Some(PathBuf::from(url::decoded(value).map_err(unreadable)?))
+                }
                 _ => rest.push(parameter),
             }
         }
@@ -174,29 +176,10 @@ fn split(url: &str) -> Option<(&str, &str)> {
     known.then(|| url.split_once('?').unwrap_or((url, "")))
 }
 
-/// `%2F` and its like, decoded.
-fn decoded(text: &str) -> Result<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.ok_or_else(|| unreadable("a % is not followed by two digits"))?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable("a parameter is not UTF-8"))
-}
-
 /// Whether nobody else's machine is asked.
 fn is_here(host: &Host) -> bool {
     match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
+        Host::Tcp(name) => url::is_here(name),
         #[cfg(unix)]
         Host::Unix(_) => true,
     }
