@@ -58,6 +58,8 @@ pub(super) struct Node {
     pub snapshots: Arc<Semaphore>,
     /// The endpoint that is served, if there is one.
     pub gateway: Option<Gateway>,
+    /// The databases as endpoints, by name.
+    pub endpoints: HashMap<String, Gateway>,
     /// Ends TLS, if it is this process that does.
     pub tls: Option<Tls>,
     /// How far the server's life has got.
@@ -78,7 +80,9 @@ impl Node {
             Some(default) => Some(database(&server.databases, default)?.clone()),
             None => None,
         };
+        let as_endpoint = |(name, database): (&String, _)| (name.clone(), Gateway::of(database));
         Ok(Node {
+            endpoints: server.databases.iter().map(as_endpoint).collect(),
             guard: Guard::new(&server.advertise, &server.hosts, &server.origins)
                 .tokens(server.tokens),
             advertise: server.advertise.trim_end_matches('/').to_owned(),
@@ -111,6 +115,28 @@ impl Node {
         })
     }
 
+    /// What `diff` and `sync` reach without naming a database.
+    pub fn gateway(&self) -> Result<&Gateway> {
+        match &self.gateway {
+            Some(gateway) => Ok(gateway),
+            None => self.endpoint(&self.default()?.options().name),
+        }
+    }
+
+    /// The database called `name`, for `diff` and `sync`.
+    pub fn endpoint(&self, name: &str) -> Result<&Gateway> {
+        let unknown = || match self.gateway {
+            Some(_) => of_a_gateway(name),
+            None => unknown(&self.databases, name),
+        };
+        self.endpoints.get(name).ok_or_else(unknown)
+    }
+
+    /// Everything that `diff` and `sync` reach here.
+    pub fn gateways(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateway.iter().chain(self.endpoints.values())
+    }
+
     /// Expires what idles, until the server drains.
     pub async fn keep_house(self: Arc<Self>) {
         let mut stage = self.stage.clone();
@@ -120,7 +146,7 @@ impl Node {
             tokio::select! {
                 now = tick.tick() => {
                     self.streams.expire(now.into_std());
-                    self.gateway.iter().for_each(|gateway| gateway.expire(now.into_std()));
+                    self.gateways().for_each(|gateway| gateway.expire(now.into_std()));
                 }
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
@@ -129,10 +155,17 @@ impl Node {
 }
 
 fn database<'a>(databases: &'a HashMap<String, Database>, name: &str) -> Result<&'a Database> {
-    databases.get(name).ok_or_else(|| {
-        Error::invalid("DATABASE_UNKNOWN", format!("this node has no database {name:?}"))
-            .hint(format!("it has {}", names(databases)))
-    })
+    databases.get(name).ok_or_else(|| unknown(databases, name))
+}
+
+fn unknown(databases: &HashMap<String, Database>, name: &str) -> Error {
+    Error::invalid("DATABASE_UNKNOWN", format!("this node has no database {name:?}"))
+        .hint(format!("it has {}", names(databases)))
+}
+
+fn of_a_gateway(name: &str) -> Error {
+    let what = format!("this is a gateway of one database, and no node with one called {name:?}");
+    Error::invalid("DATABASE_UNKNOWN", what).hint("leave the name out: http(s)://HOST:PORT")
 }
 
 fn names(databases: &HashMap<String, Database>) -> String {

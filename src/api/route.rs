@@ -124,9 +124,9 @@ async fn for_clients(node: &Arc<Node>, call: Call) -> Answer {
             hrana::answer_cursor(node, node.default()?, call).await
         }
         ["health" | "ready" | "version"] => health::answer(node, &call.head).await,
-        ["v1", "gateway", rest @ ..] if node.gateway.is_some() => {
-            let gateway = node.gateway.as_ref().expect("it is some");
-            gateway.answer(node, rest, call).await
+        ["v1", "gateway", rest @ ..] => node.gateway()?.answer(node, rest, call).await,
+        ["v1", "databases", name, "gateway", rest @ ..] => {
+            node.endpoint(name)?.answer(node, rest, call).await
         }
         ["v1", "databases", name, rest @ ..] => {
             let database = node.database(name)?.clone();

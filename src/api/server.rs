@@ -207,7 +207,7 @@ impl Server {
         stage.send_replace(Stage::Ended);
         node.connections.call_all();
         node.streams.clear();
-        node.gateway.iter().for_each(Gateway::clear);
+        node.gateways().for_each(Gateway::clear);
         let _ = tokio::time::timeout(drain, answered.recv()).await;
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::sync::{DiffOptions, DiffReport, RowDifference, TableDiff, diff};
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// One database: sqlite:PATH, a path, postgres://…, mysql://…, or http(s)://… of a gateway.
+    /// One database: sqlite:PATH, a path, postgres://…, mysql://…, or http(s)://… of a gateway or a node.
     #[arg(value_name = "A", env = "SYNCLINE_A", hide_env_values = true)]
     pub a: String,
     /// The other one.

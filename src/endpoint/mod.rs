@@ -145,6 +145,9 @@ pub struct Traffic {
     pub round_trips: u64,
 }
 
+/// Ends what an endpoint is at work on, from another thread.
+pub type Interrupt = Box<dyn Fn() + Send + Sync>;
+
 /// A database that is compared, read from, or written to.
 ///
 /// # What an implementation owes
@@ -236,6 +239,11 @@ pub trait Endpoint: Send {
     /// Whether rows come to this process to be hashed, and not their digests.
     fn sends_every_row(&self) -> bool {
         true
+    }
+
+    /// What makes a call that runs fail soon; where there is no way to, nothing.
+    fn interrupt(&self) -> Interrupt {
+        Box::new(|| {})
     }
 
     /// What went over the wire.

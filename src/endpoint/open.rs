@@ -29,7 +29,9 @@ fn unknown(scheme: &str) -> Error {
         "ENDPOINT_UNKNOWN",
         format!("{scheme}:// is no kind of database that is known here"),
     )
-    .hint("write sqlite:PATH, a path, postgres://…, mysql://… or http(s)://… of a gateway")
+    .hint(
+        "write sqlite:PATH, a path, postgres://…, mysql://… or http(s)://… of a gateway or a node",
+    )
 }
 
 #[cfg(any(not(feature = "postgres"), not(feature = "mysql")))]

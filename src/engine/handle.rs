@@ -18,13 +18,13 @@ pub struct ReadHandle {
 
 impl ReadHandle {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<ReadHandle> {
-        let (generation, reader) = shared.open_place()?;
+        let (generation, reader) = shared.open_place(Reader::open)?;
         Ok(ReadHandle { shared, generation, reader })
     }
 
     fn current(&mut self) -> Result<&mut Reader> {
         if self.shared.place()?.generation != self.generation {
-            (self.generation, self.reader) = self.shared.open_place()?;
+            (self.generation, self.reader) = self.shared.open_place(Reader::open)?;
         }
         Ok(&mut self.reader)
     }

@@ -21,6 +21,7 @@
 mod answers;
 mod backing;
 mod changed;
+mod compared;
 mod copies;
 mod core;
 mod database;

@@ -165,7 +165,7 @@ impl Readers {
             return Ok(idle);
         }
         drop(inner);
-        self.shared.open_place()
+        self.shared.open_place(Reader::open)
     }
 
     /// Gives a connection back.

@@ -1,7 +1,7 @@
 //! What a database's threads and handles share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -13,7 +13,6 @@ use crate::change::{Lineage, Position, Timestamp, Version};
 use crate::error::{Error, Kind, Result};
 use crate::store::Standing;
 use crate::store::disk::{Disk, FileId};
-use crate::store::sqlite::Reader;
 
 /// A writer remembers no more readers than this.
 const MOST_READERS: usize = 10_000;
@@ -31,10 +30,10 @@ pub(crate) struct Place {
 impl Place {
     /// A connection to it. If another file was put at its path, there is none: SQLite would read that
     /// one through the old file's write-ahead log.
-    fn open(&self) -> Result<Reader> {
-        let reader = Reader::open(&self.disk, &self.path)?;
+    fn open<T>(&self, open: OpenAt<T>) -> Result<T> {
+        let opened = open(&self.disk, &self.path)?;
         if self.disk.identity(&self.path).ok() == Some(self.identity) {
-            return Ok(reader);
+            return Ok(opened);
         }
         Err(Error::unavailable(
             "RESTORED",
@@ -43,6 +42,9 @@ impl Place {
         .hint("try again in a moment; `syncline status` shows what to decide"))
     }
 }
+
+/// Opens a connection of some kind to a file.
+type OpenAt<T> = fn(&Arc<dyn Disk>, &Path) -> Result<T>;
 
 /// How the database is doing, and why.
 #[derive(Debug, Clone)]
@@ -212,10 +214,10 @@ impl Shared {
 
     /// A connection to the place that serves reads, with its generation. A copy that was rebuilt takes its
     /// predecessor's files away, perhaps while they are being opened: then the new one is.
-    pub fn open_place(&self) -> Result<(u64, Reader)> {
+    pub fn open_place<T>(&self, open: OpenAt<T>) -> Result<(u64, T)> {
         loop {
             let place = self.place()?;
-            match place.open() {
+            match place.open(open) {
                 Err(_) if self.place()?.generation != place.generation => {}
                 opened => return Ok((place.generation, opened?)),
             }

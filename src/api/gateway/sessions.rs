@@ -13,7 +13,7 @@ use super::Opener;
 use super::work::{self, Reply};
 use crate::api::guard::Principal;
 use crate::endpoint::wire::Frame;
-use crate::endpoint::{Endpoint, Engine, sqlite::Access};
+use crate::endpoint::{Endpoint, Engine, Interrupt, sqlite::Access};
 use crate::error::{Error, Result};
 
 /// Pieces of an answer that may wait for the line.
@@ -21,12 +21,40 @@ const AHEAD: usize = 4;
 /// Calls that may wait for the one before; a client sends one at a time.
 const QUEUE: usize = 2;
 
+/// Who began a session, and on which copy of the database: for anybody else there is no such session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub principal: Principal,
+    pub generation: u64,
+}
+
 struct Session {
-    principal: Principal,
+    owner: Owner,
     calls: mpsc::SyncSender<(Vec<Frame>, Reply)>,
     /// Calls that wait or run.
     open: Arc<AtomicUsize>,
     used: Instant,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        (self.interrupt)();
+    }
+}
+
+/// The answer to a call, as it comes. Whoever drops it before its end gives it up.
+pub(super) struct Asked {
+    pub pieces: answers::Receiver<Bytes>,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.pieces.is_closed() {
+            (self.interrupt)();
+        }
+    }
 }
 
 /// All sessions of a gateway.
@@ -61,7 +89,7 @@ impl Sessions {
         &self,
         open: Arc<Opener>,
         access: Access,
-        principal: Principal,
+        owner: Owner,
     ) -> Result<(String, Engine)> {
         let place = self.place()?;
         let (opened, is_open) = oneshot::channel();
@@ -73,7 +101,7 @@ impl Sessions {
             match open(access) {
                 Err(error) => drop(opened.send(Err(error))),
                 Ok(endpoint) => {
-                    if opened.send(Ok(endpoint.engine())).is_ok() {
+                    if opened.send(Ok((endpoint.engine(), endpoint.interrupt()))).is_ok() {
                         serve(endpoint, access, &queue, &working);
                     }
                 }
@@ -83,8 +111,9 @@ impl Sessions {
         thread.map_err(|e| {
             Error::retry("SESSIONS_FULL", format!("no thread for another session: {e}"))
         })?;
-        let engine = is_open.await.map_err(|_| died())??;
-        let session = Session { principal, calls, open: running, used: Instant::now() };
+        let (engine, interrupt) = is_open.await.map_err(|_| died())??;
+        let (used, interrupt) = (Instant::now(), Arc::new(interrupt));
+        let session = Session { owner, calls, open: running, used, interrupt };
         self.by_name().insert(name.clone(), session);
         Ok((name, engine))
     }
@@ -99,20 +128,15 @@ impl Sessions {
     }
 
     /// Hands a call to its session; the answer comes in pieces.
-    pub fn call(
-        &self,
-        name: &str,
-        principal: Principal,
-        frames: Vec<Frame>,
-    ) -> Result<answers::Receiver<Bytes>> {
+    pub fn call(&self, name: &str, owner: Owner, frames: Vec<Frame>) -> Result<Asked> {
         let mut by_name = self.by_name();
-        let session = by_name.get_mut(name).filter(|session| session.principal == principal);
+        let session = by_name.get_mut(name).filter(|session| session.owner == owner);
         let session = session.ok_or_else(expired)?;
         session.used = Instant::now();
         let (pieces, answer) = answers::channel(AHEAD);
         session.open.fetch_add(1, Ordering::Relaxed);
         match session.calls.try_send((frames, Reply::new(pieces))) {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok(Asked { pieces: answer, interrupt: session.interrupt.clone() }),
             Err(mpsc::TrySendError::Full(_)) => {
                 session.open.fetch_sub(1, Ordering::Relaxed);
                 Err(Error::retry("SESSION_BUSY", "this session is at work for a call before")
@@ -126,24 +150,26 @@ impl Sessions {
     }
 
     /// Ends a session.
-    pub fn end(&self, name: &str, principal: Principal) {
+    pub fn end(&self, name: &str, owner: Owner) {
         let mut by_name = self.by_name();
-        if by_name.get(name).is_some_and(|session| session.principal == principal) {
+        if by_name.get(name).is_some_and(|session| session.owner == owner) {
             by_name.remove(name);
         }
     }
 
-    /// Ends those that have not been used for long; a call that runs is use.
-    pub fn expire(&self, now: Instant) {
+    /// Ends those that have not been used for long, where a call that runs is use, and those of another copy
+    /// than this one.
+    pub fn expire(&self, now: Instant, generation: u64) {
         self.by_name().retain(|_, session| {
             if session.open.load(Ordering::Relaxed) > 0 {
                 session.used = now;
             }
-            now.saturating_duration_since(session.used) < self.idle
+            session.owner.generation == generation
+                && now.saturating_duration_since(session.used) < self.idle
         });
     }
 
-    /// Ends all; what runs goes on until it says something.
+    /// Ends all; what cannot be interrupted goes on until it says something.
     pub fn clear(&self) {
         self.by_name().clear();
     }

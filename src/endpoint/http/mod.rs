@@ -1,8 +1,11 @@
-//! An endpoint far away, by the gateway that stands beside it.
+//! An endpoint far away, by the gateway that stands beside it, or by the node that has it.
 //!
 //! ```text
 //! this side ── Call, ranges ──▶ gateway ──▶ endpoint        a session there: one endpoint, one snapshot
 //!           ◀── chunks, rows ──
+//!
+//! http://HOST:PORT        /v1/gateway                    a gateway, or a node's default database
+//! http://HOST:PORT/DB     /v1/databases/DB/gateway       a node's database
 //! ```
 //!
 //! Ranges are digested beside the database, and only what differs crosses the line ([`super::wire`]). A session
@@ -12,7 +15,7 @@
 //! The token comes from the environment (`SYNCLINE_TOKEN`, or a file named by `SYNCLINE_TOKEN_FILE`), never from
 //! the URL, and is not sent in the clear to another machine.
 //!
-//! Left out: several calls at a time, and sending rows while others are still read.
+//! Left out: several calls at a time, sending rows while others are still read, and gateways below a path.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -72,7 +75,7 @@ impl Login {
     }
 }
 
-/// A database behind a gateway.
+/// A database behind a gateway, or of a node.
 pub struct HttpEndpoint {
     address: String,
     engine: Engine,
@@ -86,9 +89,12 @@ impl HttpEndpoint {
             Error::invalid("URL_INVALID", format!("this is no address of a gateway: {why}"))
                 .hint("write http://HOST:PORT or https://HOST[:PORT], and ?ca=FILE for certificates of your own")
         })?;
-        let address = url.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        let path = path(&target)?;
+        let address = url.split('?').next().unwrap_or_default().trim_end_matches('/');
+        let address = address.replacen("/v1/databases/", "/", 1);
         let mut session = Session {
             address: address.clone(),
+            path,
             authorization: authorization(&target, login)?,
             write: access == Access::Write,
             line: Line::new(target).map_err(|lost| lost_error(&address, lost))?,
@@ -102,6 +108,23 @@ impl HttpEndpoint {
 
     fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
         self.session.borrow_mut().value(call, &[])
+    }
+}
+
+/// Where its gateway is: the path names a node's database, or nothing.
+fn path(target: &Target) -> Result<String> {
+    let segments: Vec<&str> = target.path.split('/').skip(1).collect();
+    match segments[..] {
+        [] => Ok("/v1/gateway".into()),
+        [database] | ["v1", "databases", database] if !database.is_empty() => {
+            Ok(format!("/v1/databases/{database}/gateway"))
+        }
+        _ => {
+            let what = format!("{} is no path of a gateway or of a node's database", target.path);
+            Err(Error::invalid("URL_INVALID", what).hint(
+                "write http(s)://HOST:PORT for a gateway, http(s)://HOST:PORT/DB for a node's database",
+            ))
+        }
     }
 }
 
@@ -127,7 +150,7 @@ fn lost_error(address: &str, lost: Lost) -> Error {
             "ENDPOINT_UNREACHABLE",
             format!("{address} cannot be reached: {why}"),
         )
-        .hint("does `syncline gateway` run there, and is this its address?"),
+        .hint("does `syncline gateway` or a node run there, and is this its address?"),
         Lost::Untrusted(why) => Error::invalid(
             "ENDPOINT_TLS_REFUSED",
             format!("{address} could not prove who it is: {why}"),
@@ -144,6 +167,7 @@ fn lost_error(address: &str, lost: Lost) -> Error {
 /// A session and the way to it.
 struct Session {
     address: String,
+    path: String,
     authorization: Option<HeaderValue>,
     write: bool,
     line: Line,
@@ -258,14 +282,14 @@ impl Session {
     }
 
     fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
-        let target = self.line.target();
         let below = if self.name.is_empty() { "" } else { "/" };
-        let path = format!("{}/v1/gateway{below}{}", target.path, self.name);
+        let path = format!("{}{below}{}", self.path, self.name);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() =
             path.parse().expect("it was parsed before, and a session's name is plain");
-        let host = HeaderValue::try_from(target.authority()).expect("it was parsed before");
+        let host =
+            HeaderValue::try_from(self.line.target().authority()).expect("it was parsed before");
         request.headers_mut().insert(HOST, host);
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
@@ -323,6 +347,7 @@ fn refused(address: &str, status: StatusCode, words: &[u8]) -> Error {
     let (kind, code) = match (status.as_u16(), said.code.as_str()) {
         (_, "AUTH_REQUIRED") => (Kind::Forbidden, "ENDPOINT_LOGIN"),
         (404, "NOT_FOUND") => return no_gateway(address, &said.message),
+        (404, "DATABASE_UNKNOWN") => (Kind::Invalid, "ENDPOINT_NOT_FOUND"),
         (_, code @ EXPIRED) => (Kind::Retry, wire::known_code(code)),
         (408 | 429 | 503, code) => (Kind::Unavailable, wire::known_code(code)),
         (500.., code) => (Kind::Unknown, wire::known_code(code)),
@@ -333,8 +358,9 @@ fn refused(address: &str, status: StatusCode, words: &[u8]) -> Error {
 }
 
 fn no_gateway(address: &str, why: &str) -> Error {
-    Error::invalid("ENDPOINT_NOT_FOUND", format!("there is no gateway at {address}: {why}"))
-        .hint("start one beside the database: syncline gateway ENDPOINT --listen ADDR")
+    Error::invalid("ENDPOINT_NOT_FOUND", format!("there is no gateway at {address}: {why}")).hint(
+        "start one beside the database: syncline gateway ENDPOINT --listen ADDR; a node is its own",
+    )
 }
 
 impl Endpoint for HttpEndpoint {

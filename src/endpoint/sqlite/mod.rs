@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::chunk::{Chunk, Range};
 use super::digests::Leaves;
-use super::{Applied, Batch, Column, Endpoint, Engine, Horizon, Key, Plan, Sink, Table};
+use super::{Applied, Batch, Column, Endpoint, Engine, Horizon, Interrupt, Key, Plan, Sink, Table};
 use crate::error::{Error, Result};
 
 /// A SQLite file.
@@ -52,6 +52,14 @@ fn failed(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::retry("ENDPOINT_BUSY", format!("somebody else holds the file: {text}"))
                 .hint("try again when the other program has finished its transaction")
+        }
+        Some(ErrorCode::OperationInterrupted) => {
+            Error::retry("SESSION_EXPIRED", "this was ended from outside while it ran")
+                .hint("run the same command again")
+        }
+        Some(ErrorCode::AuthorizationForStatementDenied) => {
+            Error::new(crate::error::Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
+                .hint("a node shows its clients' tables, and lets a condition only read")
         }
         Some(ErrorCode::DiskFull) => Error::unavailable("DISK_FULL", text.clone())
             .hint("free space on the disk, and run the same command again"),
@@ -93,6 +101,7 @@ impl SqliteEndpoint {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|e| cannot(e.to_string()))?;
+        connection.execute_batch("PRAGMA mmap_size = 268435456").map_err(failed)?;
         SqliteEndpoint::over(connection, format!("sqlite:{}", path.display()))
     }
 
@@ -103,7 +112,7 @@ impl SqliteEndpoint {
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)
             .map_err(failed)?;
         connection
-            .execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16000; PRAGMA mmap_size = 268435456")
+            .execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16000")
             .map_err(failed)?;
         let (leaves, unordered) = Default::default();
         Ok(SqliteEndpoint { address, connection, leaves, unordered })
@@ -204,6 +213,11 @@ impl Endpoint for SqliteEndpoint {
     fn create(&mut self, statement: &str) -> Result<()> {
         self.end()?;
         self.connection.execute_batch(statement).map_err(failed)
+    }
+
+    fn interrupt(&self) -> Interrupt {
+        let handle = self.connection.get_interrupt_handle();
+        Box::new(move || handle.interrupt())
     }
 }
 

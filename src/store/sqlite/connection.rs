@@ -77,6 +77,17 @@ pub(crate) fn open_readonly(disk: &dyn Disk, path: &Path) -> Result<Connection> 
     Ok(connection)
 }
 
+/// A connection that reads for others: what a schema of theirs says is not trusted.
+pub(crate) fn open_for_others(disk: &Arc<dyn Disk>, path: &Path) -> Result<Connection> {
+    let connection = open_readonly(disk.as_ref(), path)?;
+    let db = Db::of(&connection);
+    db.configure(ffi::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.configure(ffi::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.execute_batch("PRAGMA query_only = ON")?;
+    set_length_limit(db, VALUE_LIMIT);
+    Ok(connection)
+}
+
 /// A connection that reads the main file as it is, whatever the log beside it says. For a look: if
 /// somebody writes the file meanwhile, what it reads makes no sense.
 pub(crate) fn open_without_log(disk: &dyn Disk, path: &Path) -> Result<Connection> {

@@ -111,6 +111,20 @@ fn is_shown(table: &str, column: &str) -> bool {
     shown.is_some_and(|(_, columns)| column.is_empty() || columns.contains(&column))
 }
 
+/// Lets a connection read what is open to clients, and nothing else: for statements of our own that hold names
+/// and conditions of theirs.
+pub(crate) fn only_reads(connection: &mut Connection) -> Result<()> {
+    use AuthAction::*;
+    let answer = |context: AuthContext<'_>| match context.action {
+        Transaction { .. } => Authorization::Allow,
+        Select | Recursive | Read { .. } | Function { .. } | Pragma { .. } => {
+            State::default().answer(&context)
+        }
+        _ => Authorization::Deny,
+    };
+    connection.authorizer(Some(answer)).map_err(from_rusqlite)
+}
+
 /// Refuses a name that is ours: of a schema object, or of a savepoint (a group has savepoints of its own,
 /// and a client's of the same name would hide them).
 pub(crate) fn check_name(name: &str) -> Result<()> {

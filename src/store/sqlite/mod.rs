@@ -70,10 +70,10 @@ pub use client::Row;
 
 pub(crate) use checkpoint::{Checkpointer, LogLength};
 pub(crate) use client::{Budget, Client, Deadline};
-pub(crate) use connection::Reader;
+pub(crate) use connection::{Reader, open_for_others};
 pub(crate) use functions::Context;
 pub(crate) use group::Point;
-pub(crate) use guard::check_name;
+pub(crate) use guard::{check_name, only_reads};
 pub(crate) use run::Failed;
 pub(crate) use schema::is_virtual_sql;
 #[cfg(feature = "postgres")]

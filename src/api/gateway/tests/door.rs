@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::super::sessions::Sessions;
+use super::super::sessions::{Owner, Sessions};
 use super::{Served, customers, open, over, plan_of, server};
 use crate::api::guard::Principal;
 use crate::api::{Tls, Tokens};
@@ -87,21 +87,23 @@ fn sessions_end_by_idling_and_are_nobody_elses() {
     let opener = over(&customers(directory.path(), "a.db", 3));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let sessions = Sessions::new(2, Duration::from_secs(5));
-    let begin =
-        || runtime.block_on(sessions.begin(opener.clone(), Access::Read, Principal::Anyone));
+    let of = |principal, generation| Owner { principal, generation };
+    let (mine, stranger) = (of(Principal::Anyone, 7), of(Principal::Holder([1; 32]), 7));
+    let begin = || runtime.block_on(sessions.begin(opener.clone(), Access::Read, mine));
     let (first, _) = begin().unwrap();
     let (second, _) = begin().unwrap();
     assert_eq!(begin().unwrap_err().code(), "SESSIONS_FULL");
     let call =
         |name: &str, who| sessions.call(name, who, Vec::new()).map(|_| ()).map_err(|e| e.code());
-    assert_eq!(call(&first, Principal::Holder([1; 32])), Err("SESSION_EXPIRED"));
-    sessions.end(&first, Principal::Holder([1; 32]));
-    assert_eq!(call(&first, Principal::Anyone), Ok(()));
-    sessions.end(&first, Principal::Anyone);
-    assert_eq!(call(&first, Principal::Anyone), Err("SESSION_EXPIRED"));
-    sessions.expire(Instant::now() + Duration::from_secs(4));
-    sessions.expire(Instant::now() + Duration::from_secs(60));
-    assert_eq!(call(&second, Principal::Anyone), Err("SESSION_EXPIRED"));
+    assert_eq!(call(&first, stranger), Err("SESSION_EXPIRED"));
+    sessions.end(&first, stranger);
+    assert_eq!(call(&first, mine), Ok(()));
+    sessions.end(&first, mine);
+    assert_eq!(call(&first, mine), Err("SESSION_EXPIRED"));
+    assert_eq!(call(&second, of(Principal::Anyone, 8)), Err("SESSION_EXPIRED"), "another copy");
+    sessions.expire(Instant::now() + Duration::from_secs(4), 7);
+    sessions.expire(Instant::now() + Duration::from_secs(60), 7);
+    assert_eq!(call(&second, mine), Err("SESSION_EXPIRED"));
     let until = Instant::now() + Duration::from_secs(10);
     while begin().is_err() {
         assert!(Instant::now() < until, "a session that ended gives its place back");

@@ -3,6 +3,7 @@
 mod door;
 mod far;
 mod line;
+mod node;
 mod proxy;
 
 use std::net::SocketAddr;
