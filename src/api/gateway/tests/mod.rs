@@ -1,5 +1,6 @@
 //! A gateway over a SQLite file, and what can happen on the line to it.
 
+mod clients;
 mod door;
 mod far;
 mod line;

@@ -19,13 +19,13 @@ use crate::error::Kind;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A database and the node that serves it.
-struct Node {
+pub(super) struct Node {
     served: Served,
-    database: Database,
+    pub database: Database,
 }
 
 impl Node {
-    fn start(options: DatabaseOptions, of: impl FnOnce(Server) -> Server) -> Node {
+    pub fn start(options: DatabaseOptions, of: impl FnOnce(Server) -> Server) -> Node {
         let database = Database::open(options).unwrap();
         let server = Server::new("a", "http://127.0.0.1").database(database.clone()).unwrap();
         Node { served: Served::start(of(server)), database }
@@ -45,7 +45,7 @@ impl Node {
         runtime.block_on(session.sequence(sql, &RequestOptions::default())).unwrap();
     }
 
-    fn open(&self) -> HttpEndpoint {
+    pub fn open(&self) -> HttpEndpoint {
         open(&format!("{}/main", self.served.url()), Access::Read).unwrap()
     }
 }
