@@ -13,7 +13,7 @@ use crate::endpoint::http::{HttpEndpoint, Login};
 use crate::endpoint::sqlite::Access;
 use crate::endpoint::wire::{Call, FrameReader, FrameWriter, Kind as Piece, encode_ranges};
 use crate::endpoint::{Endpoint, Plan, Range};
-use crate::engine::{Database, DatabaseOptions, FullMode, RequestOptions};
+use crate::engine::{Database, DatabaseOptions, FullMode, RequestOptions, WorkingCopy};
 use crate::error::Kind;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -33,7 +33,16 @@ impl Node {
 
     /// A writer with a table of three rows.
     fn writer(directory: &Path) -> Node {
-        let node = Node::start(DatabaseOptions::writer(directory.join("main.db")), |server| server);
+        Node::with_rows(DatabaseOptions::writer(directory.join("main.db")))
+    }
+
+    fn writer_in_memory(directory: &Path) -> Node {
+        let options = DatabaseOptions::writer(directory.join("main.db"));
+        Node::with_rows(DatabaseOptions { working_copy: WorkingCopy::Memory, ..options })
+    }
+
+    fn with_rows(options: DatabaseOptions) -> Node {
+        let node = Node::start(options, |server| server);
         node.run("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)");
         node.run("INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')");
         node
@@ -78,31 +87,42 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Both copies answer alike, and neither shows what is Syncline's own.
+/// Every kind of copy answers alike, and none shows what is Syncline's own.
 #[test]
 fn a_database_is_read_wherever_its_copy_lies() {
     let directory = tempfile::tempdir().unwrap();
     let writer = Node::writer(directory.path());
-    let file = directory.path().join("main.db");
-    let reader = DatabaseOptions {
-        node: "b".into(),
-        check_every: Duration::from_millis(20),
-        ..DatabaseOptions::reader(file, directory.path().join("b"))
+    let reader = |name: &str, working_copy| {
+        let options = DatabaseOptions {
+            node: name.into(),
+            working_copy,
+            check_every: Duration::from_millis(20),
+            ..DatabaseOptions::reader(directory.path().join("main.db"), directory.path().join(name))
+        };
+        let reader = Node::start(options, |server| server.default_database("main"));
+        wait_until("it follows", || reader.database.position() == writer.database.position());
+        reader
     };
-    let reader = Node::start(reader, |server| server.default_database("main"));
-    wait_until("it follows", || reader.database.position() == writer.database.position());
-    let url = reader.served.url();
+    let in_memory = reader("b", WorkingCopy::Memory);
+    let on_disk = reader("c", WorkingCopy::Disk);
+    let url = in_memory.served.url();
     let by_name = open(&format!("{url}/v1/databases/main"), Access::Read).unwrap();
     assert_eq!(by_name.address(), format!("{url}/main"));
     let by_default = open(&url, Access::Read).unwrap();
-    for mut endpoint in [writer.open(), by_name, by_default] {
-        let tables = endpoint.tables().unwrap();
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        assert_eq!(names, ["t"]);
-        let plan = plan_of(&mut endpoint);
-        assert_eq!(texts(&mut endpoint, &plan), ["one", "two", "three"]);
-        assert!(endpoint.state("").unwrap().is_empty());
+    for endpoint in [writer.open(), on_disk.open(), by_name, by_default] {
+        assert_three_rows(endpoint);
     }
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert_three_rows(Node::writer_in_memory(elsewhere.path()).open());
+}
+
+fn assert_three_rows(mut endpoint: HttpEndpoint) {
+    let tables = endpoint.tables().unwrap();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["t"]);
+    let plan = plan_of(&mut endpoint);
+    assert_eq!(texts(&mut endpoint, &plan), ["one", "two", "three"]);
+    assert!(endpoint.state("").unwrap().is_empty());
 }
 
 #[test]
