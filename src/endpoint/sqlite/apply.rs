@@ -1,4 +1,7 @@
 //! Writing rows into a SQLite file.
+//!
+//! Every statement says `OR ABORT`: a table may be declared with `ON CONFLICT REPLACE`, which would remove an equal
+//! row that is in the way of another one, or with `IGNORE`, which would drop the new one without a word.
 
 use std::collections::HashMap;
 
@@ -245,7 +248,7 @@ impl Aside {
         }
         let places = vec!["?"; self.names.len()].join(", ");
         let sql = format!(
-            "INSERT INTO {} ({}) VALUES ({places})",
+            "INSERT OR ABORT INTO {} ({}) VALUES ({places})",
             quoted(&plan.table),
             list(&self.names)
         );
@@ -277,14 +280,14 @@ fn key_condition(plan: &Plan) -> String {
 fn insert_sql(plan: &Plan) -> String {
     let names: Vec<String> = plan.columns.iter().map(|column| column.name.clone()).collect();
     let places = vec!["?"; names.len()].join(", ");
-    format!("INSERT INTO {} ({}) VALUES ({places})", quoted(&plan.table), list(&names))
+    format!("INSERT OR ABORT INTO {} ({}) VALUES ({places})", quoted(&plan.table), list(&names))
 }
 
 fn update_sql(plan: &Plan) -> String {
     let columns = plan.columns.iter().enumerate();
     let set = columns.map(|(i, column)| format!("{} = ?{}", quoted(&column.name), i + 1));
     let set = set.collect::<Vec<_>>().join(", ");
-    format!("UPDATE {} SET {set} WHERE {}", quoted(&plan.table), key_condition(plan))
+    format!("UPDATE OR ABORT {} SET {set} WHERE {}", quoted(&plan.table), key_condition(plan))
 }
 
 /// The values of a canonical row as this file's columns keep them.

@@ -10,6 +10,8 @@
 mod apply;
 mod describe;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -218,42 +220,5 @@ impl Endpoint for SqliteEndpoint {
     fn interrupt(&self) -> Interrupt {
         let handle = self.connection.get_interrupt_handle();
         Box::new(move || handle.interrupt())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::change::Value;
-    use crate::endpoint::{PlannedColumn, Type, canon};
-
-    /// The column takes the two keys for one; the index does not.
-    #[test]
-    fn a_collation_brings_no_other_row_into_it() {
-        let connection = Connection::open_in_memory().unwrap();
-        let sql = "CREATE TABLE t (k TEXT COLLATE NOCASE NOT NULL, v TEXT); \
-                   CREATE UNIQUE INDEX i ON t (k COLLATE BINARY); \
-                   INSERT INTO t VALUES ('a', '1'), ('A', '2'), ('b', '3'), ('B', '4')";
-        connection.execute_batch(sql).unwrap();
-        let mut endpoint = SqliteEndpoint::over(connection, "memory".into()).unwrap();
-        let column = |name: &str| PlannedColumn {
-            name: name.into(),
-            declared: "TEXT".into(),
-            agreed: Type::Stored,
-        };
-        let columns = vec![column("k"), column("v")];
-        let plan = Plan { table: "t".into(), columns, key: 1, version: None, filter: None };
-        let value = |text: &str| Value::Text(text.into());
-        let key = |text: &str| canon::encode_key([value(text).as_ref()]);
-        let mut row = Vec::new();
-        [value("B"), value("new")].iter().for_each(|v| canon::put_value(&mut row, v.as_ref()));
-        let (puts, deletes) = ([(key("B"), row)], [key("a")]);
-        let batch =
-            crate::endpoint::Batch { plan: &plan, puts: &puts, deletes: &deletes, state: &[] };
-        let applied = endpoint.apply(&batch).unwrap();
-        assert_eq!(applied, Applied { updated: 1, deleted: 1, ..Applied::default() });
-        let sql = "SELECT group_concat(k || v, ' ' ORDER BY k COLLATE BINARY) FROM t";
-        let left: String = endpoint.connection().query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(left, "A2 Bnew b3");
     }
 }

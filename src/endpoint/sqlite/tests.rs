@@ -1,0 +1,82 @@
+//! What only SQLite can get wrong.
+
+use super::*;
+use crate::change::Value;
+use crate::endpoint::{PlannedColumn, Row, Type, canon};
+use crate::error::Kind;
+
+fn endpoint(sql: &str) -> SqliteEndpoint {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(sql).unwrap();
+    SqliteEndpoint::over(connection, "memory".into()).unwrap()
+}
+
+/// A plan of these columns, declared so, the first of which is the key.
+fn plan(columns: &[(&str, &str)]) -> Plan {
+    let columns = columns.iter().map(|(name, declared)| PlannedColumn {
+        name: (*name).into(),
+        declared: (*declared).into(),
+        agreed: Type::Stored,
+    });
+    let (table, columns) = ("t".into(), columns.collect());
+    Plan { table, columns, key: 1, version: None, filter: None }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+fn put(values: &[Value]) -> (Key, Row) {
+    let mut row = Row::new();
+    values.iter().for_each(|value| canon::put_value(&mut row, value.as_ref()));
+    (canon::encode_key([values[0].as_ref()]), row)
+}
+
+/// All rows as `a,b a,b`, by key.
+fn shown(endpoint: &mut SqliteEndpoint, columns: &str) -> String {
+    let row = format!("concat_ws(',', {columns})");
+    let sql = format!("SELECT group_concat({row}, ' ' ORDER BY {row}) FROM t");
+    endpoint.connection().query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+/// The column takes the two keys for one; the index does not.
+#[test]
+fn a_collation_brings_no_other_row_into_it() {
+    let mut endpoint = endpoint(
+        "CREATE TABLE t (k TEXT COLLATE NOCASE NOT NULL, v TEXT); \
+         CREATE UNIQUE INDEX i ON t (k COLLATE BINARY); \
+         INSERT INTO t VALUES ('a', '1'), ('A', '2'), ('b', '3'), ('B', '4')",
+    );
+    let plan = plan(&[("k", "TEXT"), ("v", "TEXT")]);
+    let (puts, deletes) = ([put(&[text("B"), text("new")])], [put(&[text("a")]).0]);
+    let batch = Batch { plan: &plan, puts: &puts, deletes: &deletes, state: &[] };
+    let applied = endpoint.apply(&batch).unwrap();
+    assert_eq!(applied, Applied { updated: 1, deleted: 1, ..Applied::default() });
+    assert_eq!(shown(&mut endpoint, "k, v"), "A,2 B,new b,3");
+}
+
+/// A row that is in the way stays, and the one that cannot come is refused, whatever the table says.
+#[test]
+fn what_a_table_does_about_conflicts_is_not_done() {
+    for clause in ["REPLACE", "IGNORE", "FAIL", "ROLLBACK"] {
+        let mut endpoint = endpoint(&format!(
+            "CREATE TABLE t (id INT PRIMARY KEY, u INT UNIQUE ON CONFLICT {clause}, \
+                v TEXT NOT NULL ON CONFLICT {clause} DEFAULT 'made up'); \
+             INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b')"
+        ));
+        let plan = plan(&[("id", "INT"), ("u", "INT"), ("v", "TEXT")]);
+        let row = |id, u, v| put(&[Value::Integer(id), Value::Integer(u), v]);
+        let refused = [
+            vec![row(3, 10, text("in the way"))],
+            vec![row(2, 10, text("changed"))],
+            vec![row(3, 30, text("new")), row(2, 10, text("aside"))],
+            vec![row(4, 40, Value::Null)],
+        ];
+        for puts in &refused {
+            let batch = Batch { plan: &plan, puts, deletes: &[], state: &[] };
+            let error = endpoint.apply(&batch).unwrap_err();
+            assert_eq!((error.kind(), error.code()), (Kind::Invalid, "ROW_REFUSED"), "{clause}");
+            assert_eq!(shown(&mut endpoint, "id, u, v"), "1,10,a 2,20,b", "{clause}: {puts:?}");
+        }
+    }
+}
