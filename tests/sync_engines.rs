@@ -322,3 +322,76 @@ impl PgSession {
         self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
     }
 }
+
+/// Two rows of one side that the agreed type takes for one: said before anything is written, whichever side it is.
+#[test]
+fn keys_that_are_one_for_the_other_side_are_named() {
+    let Some((postgres, mariadb)) = servers() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("texts.db");
+    let lite = file.to_str().unwrap();
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch(
+            "CREATE TABLE t (k TEXT PRIMARY KEY, x TEXT); \
+             INSERT INTO t VALUES ('1', 'one'), ('01', 'zero-one'), ('2', 'two')",
+        )
+        .unwrap();
+    let made = "CREATE TABLE t (k bigint PRIMARY KEY, x text); INSERT INTO t VALUES (1, 'one'), (2, 'two')";
+    let (pg, maria) = (postgres::Server::get().unwrap(), mariadb::Server::get().unwrap());
+    pg.sql(postgres.rsplit('/').next().unwrap(), made);
+    maria.sql(mariadb::name_in(&mariadb), made);
+    for server in [&*postgres, &*mariadb] {
+        for (a, b, side) in [(lite, server, "in A"), (server, lite, "in B")] {
+            let (mut from, mut to) = (opened(a, Access::Read), opened(b, Access::Write));
+            let (from, to) = (from.as_mut(), to.as_mut());
+            let (stop, mut quiet) = (AtomicBool::new(false), |_: Event<'_>| {});
+            let options = DiffOptions::default();
+            let compared = diff(&mut (&mut *from, &mut *to), &options, &mut quiet).unwrap_err();
+            let options = SyncOptions::default();
+            let synced = sync_once(&mut (from, to), &options, &stop, &mut quiet).unwrap_err();
+            for error in [compared, synced] {
+                assert_eq!(error.code(), "KEYS_COLLIDE", "{error}");
+                for said in [side, "t:", "\"1\"", "\"01\""] {
+                    assert!(error.message().contains(said), "{said}: {error}");
+                }
+            }
+        }
+    }
+    let rows = "SELECT k, x FROM t ORDER BY k";
+    assert_eq!(pg.sql(postgres.rsplit('/').next().unwrap(), rows), "1|one\n2|two\n");
+    assert_eq!(maria.sql(mariadb::name_in(&mariadb), rows), "1\tone\n2\ttwo\n");
+}
+
+/// Many equal rows that must go: in one run, and in few batches, for each reads the whole table.
+#[test]
+fn rows_without_a_key_go_in_one_run() {
+    let Some((postgres, mariadb)) = servers() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (first, last) = (dir.path().join("first.db"), dir.path().join("last.db"));
+    let db = Connection::open(&first).unwrap();
+    db.execute_batch(
+        "CREATE TABLE t (n INTEGER, x TEXT); INSERT INTO t VALUES (1, 'keep'), (7, 'dup'); \
+         WITH RECURSIVE i (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 6000) \
+         INSERT INTO t SELECT iif(n % 20 = 0, n, 7), 'dup' FROM i",
+    )
+    .unwrap();
+    let a = first.to_str().unwrap();
+    let sides = [&*postgres, &*mariadb, last.to_str().unwrap()];
+    sides.iter().for_each(|b| fill(a, b));
+    db.execute_batch("DELETE FROM t WHERE rowid > 2").unwrap();
+    for b in sides {
+        let (mut from, mut to) = (opened(a, Access::Read), opened(b, Access::Write));
+        let mut batches = 0;
+        let mut told =
+            |event: Event<'_>| batches += i32::from(matches!(event, Event::Progress { .. }));
+        let (stop, options) =
+            (AtomicBool::new(false), SyncOptions { yes: true, ..SyncOptions::default() });
+        let report =
+            sync_once(&mut (from.as_mut(), to.as_mut()), &options, &stop, &mut told).unwrap();
+        assert_eq!((report.rounds, report.tables[0].applied.deleted), (1, 6000), "{b}");
+        assert!(report.tables[0].proved() && report.done(), "{b}: {:?}", report.tables[0].totals);
+        assert_eq!(batches, 1, "{b}");
+        assert_no_difference(a, b);
+    }
+}

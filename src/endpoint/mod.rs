@@ -157,7 +157,10 @@ pub type Interrupt = Box<dyn Fn() + Send + Sync>;
 /// - Two endpoints give equal bytes for rows that are equal under the plan, and different ones otherwise.
 /// - [`apply`](Self::apply) is one transaction. It never touches a row that is neither put nor deleted: an
 ///   engine's REPLACE, which removes rows in the way, must not be used, and a cascade that would reach further
-///   refuses the batch. A batch that fails leaves nothing behind.
+///   refuses the batch. A batch that fails leaves nothing behind. Of equal rows without a key, a delete takes the
+///   one with its number if there are so many; so whoever removes several begins with the last one.
+/// - Two rows of which the keys are one under the agreed types are refused by whatever reads both
+///   (`KEYS_COLLIDE`), never handed over.
 /// - Errors tell whose fault it is: `Kind::Invalid` (`ROW_REFUSED` and relatives) is a row's,
 ///   `Kind::Behind` (`PARENT_MISSING`) a row's that waits for another, `Kind::Unavailable` and `Kind::Retry`
 ///   are nobody's: try again later.

@@ -16,7 +16,7 @@ use std::thread;
 use crate::change::Digest;
 use crate::endpoint::chunk::{self, Chunk, Difference, Part};
 use crate::endpoint::{Endpoint, Key, Range};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::pair::Pair;
 
@@ -86,7 +86,19 @@ fn digests(
             Err(error) if error.code() == "KEYS_OUT_OF_ORDER" => end.digest(plan, ranges, bits),
             chunks => chunks,
         }
+        .map_err(|error| on_side(error, side))
     })
+}
+
+/// Two keys of one side that are one under the agreed types: the endpoint does not know which side it is.
+fn on_side(error: Error, side: usize) -> Error {
+    match error.code() {
+        "KEYS_COLLIDE" => {
+            let what = format!("in {}, {}", ["A", "B"][side], error.message());
+            Error::invalid("KEYS_COLLIDE", what).hint(error.hint_text().to_owned())
+        }
+        _ => error,
+    }
 }
 
 /// What both sides hold in a range.

@@ -226,6 +226,24 @@ pub(crate) fn duplicates_come_and_go(world: &mut dyn World) {
     assert_eq!(contents(world.endpoint(), &plan), wanted);
 }
 
+/// In several batches, one of which comes twice, because its answer was lost.
+pub(crate) fn the_last_duplicates_go_first(world: &mut dyn World) {
+    let like = vec![vec![Value::Integer(7), text("like")]; 12];
+    let rows: Vec<_> = like.into_iter().chain([vec![Value::Integer(1), text("stays")]]).collect();
+    let (plan, mut twin) = filled(world, &bag().0, &rows);
+    let one = canonical(&plan, &rows[0]).1;
+    let mut deletes: Vec<Key> =
+        twin.iter().filter(|(_, row)| **row == one).map(|(key, _)| key.clone()).collect();
+    deletes.reverse();
+    deletes.truncate(10);
+    for (batch, gone) in [(&deletes[..4], 4), (&deletes[..4], 0), (&deletes[4..], 6)] {
+        let applied = apply(world.endpoint(), &plan, &[], batch).unwrap();
+        assert_eq!(applied, Applied { deleted: gone, ..Applied::default() });
+    }
+    deletes.iter().for_each(|key| drop(twin.remove(key)));
+    assert_eq!(contents(world.endpoint(), &plan), twin);
+}
+
 pub(crate) fn random_batches_end_as_asked(world: &mut dyn World) {
     for (table, rows) in shapes::keyed() {
         world.create(&table);

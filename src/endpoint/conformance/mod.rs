@@ -55,7 +55,8 @@ macro_rules! suite {
                 ranges_are_half_open, several_ranges_are_read_in_one_go, tables_of_no_row_and_of_one,
                 values_come_back, hard_values_come_back_or_are_refused, rows_are_found_by_their_keys,
                 the_nth_key_is_found, filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind,
-                duplicates_are_numbered, tables_are_described_as_they_were_made;
+                duplicates_are_numbered, keys_that_become_one_are_refused,
+                tables_are_described_as_they_were_made;
             digesting: digests_are_recounts_at_every_level, folding_is_rescanning,
                 ranges_of_unknown_ends_are_digested, duplicates_are_digested,
                 narrowing_finds_exactly_what_differs;
@@ -63,7 +64,7 @@ macro_rules! suite {
                 unique_values_change_places, a_unique_value_passes_from_a_deleted_row,
                 absent_keys_are_deleted_without_ado, other_columns_keep_their_values,
                 hidden_rows_are_overwritten, state_goes_with_its_rows, state_is_found_by_its_prefix,
-                duplicates_come_and_go, random_batches_end_as_asked;
+                duplicates_come_and_go, the_last_duplicates_go_first, random_batches_end_as_asked;
             versions: rows_since_a_version, newest_versions, moments_are_versions_too;
         }
     };

@@ -211,6 +211,39 @@ pub(crate) fn rows_are_found_by_their_keys(world: &mut dyn World) {
     }
 }
 
+/// Texts that the table keeps apart, and the agreed type does not.
+pub(crate) fn keys_that_become_one_are_refused(world: &mut dyn World) {
+    let id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let cases = [
+        ("as_integers", Type::Integer, ["1".to_owned(), "01".into(), "2".into()]),
+        ("as_uuids", Type::Uuid, [id.into(), id.to_uppercase(), id.replace('6', "7")]),
+    ];
+    for (name, agreed, keys) in cases {
+        let table = shapes::table(name, 1, &[("k", TEXT), ("v", TEXT)]);
+        let rows: Vec<_> = keys.iter().map(|key| vec![text(key), text("x")]).collect();
+        let (mut plan, _) = filled(world, &table, &rows);
+        plan.columns[0].agreed = agreed;
+        let endpoint = world.endpoint();
+        // The first look may only find out that the keys do not come in order.
+        let _ = endpoint.digest(&plan, &[Range::ALL], 64);
+        let digested = endpoint.digest(&plan, &[Range::ALL], 64).unwrap_err();
+        let read_all = endpoint.read(&plan, &[Range::ALL], &mut |_, _| Ok(())).unwrap_err();
+        for error in [digested, read_all] {
+            assert_eq!((error.kind(), error.code()), (Kind::Invalid, "KEYS_COLLIDE"), "{error}");
+            for named in [name, &keys[0], &keys[1]] {
+                assert!(error.message().contains(named), "{named}: {error}");
+            }
+        }
+        // What is read of the table without the two is read.
+        let last = canon::form::conform(text(&keys[2]).as_ref(), agreed).into_owned();
+        let first = canon::form::conform(text(&keys[0]).as_ref(), agreed).into_owned();
+        let [last, first] = [last, first].map(|key| canon::encode_key([key.as_ref()]));
+        let behind = Range { after: Some(first), upto: None };
+        let keys = read(endpoint, &plan, &[behind]).into_iter().map(|(key, _)| key);
+        assert_eq!(keys.collect::<Vec<_>>(), [last]);
+    }
+}
+
 pub(crate) fn the_nth_key_is_found(world: &mut dyn World) {
     let (mut shapes, (table, rows)) = (keyed(), bag());
     shapes.push((table, rows));

@@ -51,7 +51,8 @@ mod memory {
             ranges_of_unknown_ends_are_digested, duplicates_are_digested,
             narrowing_finds_exactly_what_differs;
         applying: what_was_done_is_counted, absent_keys_are_deleted_without_ado,
-            state_is_found_by_its_prefix, duplicates_come_and_go, random_batches_end_as_asked;
+            state_is_found_by_its_prefix, duplicates_come_and_go, the_last_duplicates_go_first,
+            random_batches_end_as_asked;
         versions: rows_since_a_version, newest_versions, moments_are_versions_too;
     }
 }

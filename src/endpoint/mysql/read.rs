@@ -13,7 +13,7 @@ use super::value::{Renderer, raw};
 use crate::change::Value;
 use crate::endpoint::canon;
 use crate::endpoint::chunk::Range;
-use crate::endpoint::sort::sorted;
+use crate::endpoint::sort::{sorted, sorted_apart};
 use crate::endpoint::{Key, Plan, PlannedColumn, Row, Sink, Type};
 use crate::error::{Error, Result};
 
@@ -64,8 +64,11 @@ pub(super) fn ranges(
 ) -> Result<()> {
     let order = order_of(plan).filter(|_| !unordered.contains(&plan.table));
     let Some(order) = order else {
-        let all = selection(plan, None);
-        return sorted(plan, ranges, |sink| each(session, plan, &all, Vec::new(), sink), sink);
+        let read = |plan: &Plan, sink: &mut Sink<'_>| {
+            each(session, plan, &selection(plan, None), Vec::new(), sink)
+        };
+        let own = |column: &PlannedColumn| Declared::of(&column.declared).kind();
+        return sorted_apart(plan, ranges, own, read, sink);
     };
     let read = in_order(session, plan, &order, ranges, sink);
     if read.as_ref().is_err_and(|error| error.code() == OUT_OF_ORDER) {

@@ -21,8 +21,8 @@ use super::session::{Session, quote_array};
 use crate::change::Value;
 use crate::endpoint::canon;
 use crate::endpoint::chunk::Range;
-use crate::endpoint::sort::sorted;
-use crate::endpoint::{Key, Plan, Sink};
+use crate::endpoint::sort::{sorted, sorted_apart};
+use crate::endpoint::{Key, Plan, PlannedColumn, Sink};
 use crate::error::{Error, Result};
 
 /// A read gave keys out of their order; the next one of that table will sort them.
@@ -92,9 +92,12 @@ impl<'a> Reading<'a> {
         let table = &self.plan.table;
         let order = self.order()?.filter(|_| !unordered.contains(table));
         let Some(order) = order else {
-            let all = self.select("", &[])?;
-            let read = |sink: &mut Sink<'_>| self.each(session, &all, sink);
-            return sorted(self.plan, ranges, read, sink);
+            let read = |plan: &Plan, sink: &mut Sink<'_>| {
+                let all = Reading { plan, ..*self };
+                all.each(session, &all.select("", &[])?, sink)
+            };
+            let own = |column: &PlannedColumn| self.relation.own_kind(column);
+            return sorted_apart(self.plan, ranges, own, read, sink);
         };
         let mut last: Option<Key> = None;
         for some in ranges.chunks(RANGES) {

@@ -1,7 +1,7 @@
 //! What must be known of a table beyond its description: how SQL names it, and what lies in its columns.
 
 use super::base::Base;
-use crate::endpoint::{OnDelete, Plan, PlannedColumn, Table};
+use crate::endpoint::{OnDelete, Plan, PlannedColumn, Table, Type};
 use crate::error::{Error, Result};
 
 /// A table on this server.
@@ -77,6 +77,11 @@ impl Relation {
             held.map(|held| (column, held)).ok_or_else(|| self.no_such_column(&column.name))
         });
         columns.collect()
+    }
+
+    /// What a column's values are without any agreement.
+    pub fn own_kind(&self, column: &PlannedColumn) -> Type {
+        self.table.columns.iter().find(|c| c.name == column.name).map_or(column.agreed, |c| c.kind)
     }
 
     fn no_such_column(&self, column: &str) -> Error {

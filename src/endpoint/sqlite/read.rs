@@ -9,8 +9,8 @@ use super::{failed, quoted};
 use crate::change::{Digest, Value, ValueRef};
 use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
-use crate::endpoint::sort::sorted;
-use crate::endpoint::{Key, Plan, Row, Sink};
+use crate::endpoint::sort::{sorted, sorted_apart};
+use crate::endpoint::{Key, Plan, Row, Sink, Type};
 use crate::error::{Error, Result};
 
 /// A value to bind.
@@ -110,6 +110,12 @@ fn each(
     Ok(())
 }
 
+/// All rows, in no order.
+fn every(connection: &Connection, plan: &Plan, sink: &mut Sink<'_>) -> Result<()> {
+    let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
+    each(plan, &mut all, &[], |key, row| sink(key, row))
+}
+
 /// The rowids of the rows whose hash is wanted, by that hash.
 pub(super) fn rowids(
     connection: &Connection,
@@ -140,8 +146,8 @@ pub(super) fn ranges(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     if plan.is_multiset() || unordered.contains(&plan.table) {
-        let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
-        return sorted(plan, ranges, |sink| each(plan, &mut all, &[], |k, r| sink(k, r)), sink);
+        let read = |plan: &Plan, sink: &mut Sink<'_>| every(connection, plan, sink);
+        return sorted_apart(plan, ranges, |_| Type::Stored, read, sink);
     }
     let read = in_order(connection, plan, ranges, sink);
     if read.as_ref().is_err_and(|error| error.code() == OUT_OF_ORDER) {
@@ -239,18 +245,12 @@ pub(super) fn keys(
 ) -> Result<()> {
     if plan.is_multiset() {
         let wanted: HashSet<&Key> = keys.iter().collect();
-        let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
         let mut matching = |key: &[u8], row: &[u8]| match wanted.contains(&key.to_vec()) {
             true => sink(key, row),
             false => Ok(()),
         };
-        let every = [Range::ALL];
-        return sorted(
-            plan,
-            &every,
-            |sink| each(plan, &mut all, &[], |k, r| sink(k, r)),
-            &mut matching,
-        );
+        let all = |sink: &mut Sink<'_>| every(connection, plan, sink);
+        return sorted(plan, &[Range::ALL], all, &mut matching);
     }
     let mut select = connection.prepare_cached(&by_key(plan)).map_err(failed)?;
     for wanted in keys {
