@@ -185,10 +185,14 @@ impl<'t, 'a> Table<'t, 'a> {
         Ok(())
     }
 
-    /// Removes rows.
+    /// Removes rows; those without a key all at once, because each batch reads the whole table to find its own.
     pub fn remove(&mut self, keys: &[Key]) -> Result<()> {
         self.flush()?;
-        for keys in keys.chunks(self.tuner.size()) {
+        let at_once = match self.pair.plan(1).is_multiset() {
+            true => keys.len().max(1),
+            false => self.tuner.size(),
+        };
+        for keys in keys.chunks(at_once) {
             self.write(Part { puts: &[], deletes: keys })?;
         }
         Ok(())

@@ -34,6 +34,8 @@ use crate::endpoint::chunk::Difference;
 const ROUNDS: usize = 3;
 /// So many rows are looked up at a time.
 const GROUP: usize = 1_000;
+/// So many rows without a key are removed at a time: each time the whole table is read to find them.
+const MULTISET_GROUP: usize = 100_000;
 /// Of so many rows a dry run tells the keys.
 const SHOWN: u64 = 20;
 
@@ -388,14 +390,16 @@ fn remove(b: &mut dyn Endpoint, job: &mut Job<'_>, writing: &mut Writing<'_>) ->
         return Ok(());
     }
     let mut writer = job.writer(b, writing, Some(job.work.counts.only_in_b));
-    let mut keys = Vec::new();
-    job.work.each_delete(&mut |key| {
+    let (mut keys, is_multiset) = (Vec::new(), job.pair.plan(1).is_multiset());
+    let group = if is_multiset { MULTISET_GROUP } else { GROUP };
+    let mut remove = |key| {
         keys.push(key);
-        if keys.len() >= GROUP {
-            writer.remove(&std::mem::take(&mut keys))?;
-        }
-        Ok(())
-    })?;
+        if keys.len() >= group { writer.remove(&std::mem::take(&mut keys)) } else { Ok(()) }
+    };
+    match is_multiset {
+        true => job.work.each_delete_last_first(&mut remove)?,
+        false => job.work.each_delete(&mut remove)?,
+    }
     writer.remove(&keys)?;
     if job.pair.plan(0).version.is_some() {
         writer.stand_at(job.position.clone());

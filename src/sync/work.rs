@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use tempfile::SpooledTempFile;
 
 use crate::endpoint::chunk::Difference;
+use crate::endpoint::sort::last_first;
 use crate::endpoint::{Key, Range};
 use crate::error::{Error, Result};
 
@@ -133,5 +134,15 @@ impl Work {
     /// The keys of the rows that A lacks.
     pub fn each_delete(&mut self, then: &mut dyn FnMut(Key) -> Result<()>) -> Result<()> {
         self.deletes.each(then)
+    }
+
+    /// The same, the last one first. Equal rows without a key are told apart by their numbers, and once one of
+    /// them has gone those behind it have other ones: so the last one goes first. Whoever then removes some
+    /// twice, because an answer was lost, removes nothing the second time.
+    pub fn each_delete_last_first(
+        &mut self,
+        then: &mut dyn FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        last_first(|add| self.deletes.each(&mut |key| add(&key)), then)
     }
 }

@@ -54,10 +54,11 @@ pub(super) fn apply(
     let names = plan.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     insert(session, &plan.table, &names, rows)?;
     for key in batch.deletes.iter().filter(|key| is_there(key)) {
-        delete_one(session, plan, &there[&key[..HASH]][number(key)])?;
         *counts.get_mut(&key[..HASH]).expect("it was asked for") -= 1;
         applied.deleted += 1;
     }
+    let doomed = batch.deletes.iter().filter(|key| is_there(key));
+    delete(session, plan, doomed.map(|key| (&key[..HASH], &there[&key[..HASH]][number(key)])))?;
     let empty = there.keys().map(|hash| (hash.clone(), Vec::new())).collect();
     let after = counted(session, plan, empty)?;
     match after.iter().all(|(hash, rows)| counts[hash.as_slice()] == rows.len()) {
@@ -84,11 +85,28 @@ fn counted(session: &mut Session, plan: &Plan, mut wanted: Counted) -> Result<Co
     Ok(wanted)
 }
 
-/// Of equal rows it does not matter which one goes.
-fn delete_one(session: &mut Session, plan: &Plan, raw: &[Sql]) -> Result<()> {
+/// Deletes these rows, each by its hash and its raw values: like ones with one statement. Of equal rows it does not
+/// matter which ones go.
+fn delete<'r>(
+    session: &mut Session,
+    plan: &Plan,
+    doomed: impl Iterator<Item = (&'r [u8], &'r Vec<Sql>)>,
+) -> Result<()> {
+    // Rows with one hash may still be spelled in several ways.
+    let mut like: HashMap<&[u8], Vec<(&Vec<Sql>, usize)>> = HashMap::new();
+    for (hash, raw) in doomed {
+        let spelled = like.entry(hash).or_default();
+        match spelled.iter_mut().find(|(other, _)| *other == raw) {
+            Some((_, many)) => *many += 1,
+            None => spelled.push((raw, 1)),
+        }
+    }
     let same = plan.columns.iter().map(same).collect::<Vec<_>>().join(" AND ");
-    let sql = format!("DELETE FROM {} WHERE {same} LIMIT 1", quoted(&plan.table));
-    session.execute(&sql, raw.to_vec()).map(|_| ())
+    let sql = format!("DELETE FROM {} WHERE {same} LIMIT ", quoted(&plan.table));
+    for (raw, many) in like.into_values().flatten() {
+        session.execute(&format!("{sql}{many}"), raw.clone())?;
+    }
+    Ok(())
 }
 
 /// The condition that a column holds this very value.
