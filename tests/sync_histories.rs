@@ -183,6 +183,7 @@ fn table() -> Table {
         triggers: Vec::new(),
         rows: None,
         bytes: None,
+        made_by: Vec::new(),
     }
 }
 

@@ -147,6 +147,10 @@ pub struct Table {
     pub rows: Option<u64>,
     /// About how many bytes.
     pub bytes: Option<u64>,
+    /// What made it and its unique indexes, in the engine's own words, which only the same engine reads: SQLite
+    /// keeps them, and another SQLite file can be made alike in all that is not described here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_by: Vec<String>,
 }
 
 impl Table {

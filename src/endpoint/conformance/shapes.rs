@@ -38,6 +38,7 @@ pub(super) fn table(name: &str, key: usize, columns: &[(&str, Type)]) -> Table {
         triggers: Vec::new(),
         rows: None,
         bytes: None,
+        made_by: Vec::new(),
     }
 }
 

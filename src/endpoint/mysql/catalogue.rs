@@ -86,6 +86,7 @@ pub(super) fn tables(session: &mut Session) -> Result<Vec<Table>> {
             triggers: triggers.iter().map(|line| field(line, 1)).collect(),
             rows: field(&line, 1).parse().ok(),
             bytes: field(&line, 2).parse().ok(),
+            made_by: Vec::new(),
             name,
         });
     }

@@ -76,7 +76,17 @@ fn relation(row: &Row) -> Relation {
     let (rows, bytes) = (number(4), number(5));
     let name = row.get(1);
     Relation {
-        table: Table { name, columns, key, unique, foreign_keys, triggers, rows, bytes },
+        table: Table {
+            name,
+            columns,
+            key,
+            unique,
+            foreign_keys,
+            triggers,
+            rows,
+            bytes,
+            made_by: Vec::new(),
+        },
         oid: oid(row, 0),
         sql: row.get(2),
         partitioned: row.get(3),

@@ -165,8 +165,9 @@ impl<'a> Writer<'a> {
         let mut written = statement.query(params_from_iter(values.iter().map(Bound)))?;
         let mut renderer = read::Renderer::new(self.plan);
         while let Some(row) = written.next()? {
-            if renderer.render(row)?.1 != wanted {
-                return Err(Failed::Ours(altered(self.plan)));
+            let kept = renderer.render(row)?.1;
+            if kept != wanted {
+                return Err(Failed::Ours(altered(self.plan, kept, wanted)?));
             }
         }
         Ok(())
@@ -207,10 +208,17 @@ impl Keeps {
     }
 }
 
-fn altered(plan: &Plan) -> Error {
-    let what = format!("{}: SQLite would keep a value of this row as another one", plan.table);
-    Error::invalid("ROW_REFUSED", what)
-        .hint("NaN has no place in SQLite, nor has text like 007 in a column of numbers")
+/// Why a row is refused of which the file would keep something else.
+fn altered(plan: &Plan, kept: &[u8], wanted: &[u8]) -> Result<Error> {
+    let (kept, wanted) = (plan.values(kept)?, plan.values(wanted)?);
+    let differ = kept.iter().zip(&wanted).map(|(kept, wanted)| kept != wanted);
+    let differing = plan.columns.iter().zip(differ).filter(|(_, differs)| *differs);
+    let columns: Vec<String> =
+        differing.map(|(column, _)| format!("{} ({})", column.name, column.declared)).collect();
+    let what =
+        format!("{}: SQLite would keep another value in {}", plan.table, columns.join(" and "));
+    Ok(Error::invalid("ROW_REFUSED", what)
+        .hint("NaN has no place in SQLite, nor has text like 007 in a column of numbers"))
 }
 
 /// A row that was taken out, with the columns that nobody compares.

@@ -1,4 +1,4 @@
-//! What a SQLite file says of its tables, and the statements that make tables like others.
+//! What a SQLite file says of its tables.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -26,7 +26,13 @@ fn texts(connection: &Connection, sql: &str, arguments: &[&str]) -> Result<Vec<S
 
 fn table(connection: &Connection, name: &str) -> Result<Table> {
     let collations = key_collations(connection, name)?;
-    let (columns, primary) = columns(connection, name, &collations)?;
+    let (mut columns, mut primary) = columns(connection, name, &collations)?;
+    if may_hold_null(connection, name, &columns, &primary)? {
+        primary.clear();
+    }
+    for column in &mut columns {
+        column.not_null |= primary.contains(&column.name);
+    }
     let unique = unique_keys(connection, name)?;
     let not_null = |key: &&Vec<String>| {
         key.iter().all(|name| columns.iter().any(|c| c.name == *name && c.not_null))
@@ -49,7 +55,36 @@ fn table(connection: &Connection, name: &str) -> Result<Table> {
         )?,
         rows: about_rows(connection, name),
         bytes: None,
+        made_by: made_by(connection, name)?,
     })
+}
+
+/// Whether a primary key tells no rows apart: SQLite lets it be NULL as often as one likes, unless it is the rowid or
+/// says otherwise. Where none is, as nearly everywhere, it is a key all the same.
+fn may_hold_null(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+    primary: &[String],
+) -> Result<bool> {
+    let may = |name: &&String| columns.iter().any(|c| c.name == **name && !c.not_null);
+    let is_null = |name: &String| format!("{} IS NULL", quoted(name));
+    let nulls: Vec<String> = primary.iter().filter(may).map(is_null).collect();
+    let index = "SELECT name FROM pragma_index_list(?) WHERE origin = 'pk'";
+    if nulls.is_empty() || texts(connection, index, &[table])?.is_empty() {
+        return Ok(false);
+    }
+    let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", quoted(table), nulls.join(" OR "));
+    let found = connection.query_row(&sql, [], |_| Ok(())).optional().map_err(failed)?;
+    Ok(found.is_some())
+}
+
+/// The statements that made a table and its unique indexes.
+fn made_by(connection: &Connection, table: &str) -> Result<Vec<String>> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND (type = 'table' OR type = 'index' \
+               AND name IN (SELECT name FROM pragma_index_list(tbl_name) WHERE \"unique\")) \
+               AND sql IS NOT NULL ORDER BY type = 'index', name";
+    texts(connection, sql, &[table])
 }
 
 /// The columns, and the primary key in its own order.
@@ -83,7 +118,7 @@ fn columns(
         let folds = collations.iter().any(|(column, by)| *column == name && by != "BINARY");
         columns.push(Column {
             kind: kind(&declared),
-            not_null: not_null || place > 0,
+            not_null,
             generated: hidden >= 2,
             folds_case: folds,
             size,
@@ -186,56 +221,4 @@ fn kind(declared: &str) -> Type {
         }
         () => Type::Stored,
     }
-}
-
-/// A column of this type for SQLite: a word that keeps the value as it is, and says what is meant.
-fn declared(column: &Column) -> String {
-    let size = |word: &str| match (column.size, column.scale) {
-        (Some(size), Some(scale)) => format!("{word}({size},{scale})"),
-        (Some(size), None) => format!("{word}({size})"),
-        _ => word.to_owned(),
-    };
-    match column.kind {
-        Type::Stored => column.declared.clone(),
-        Type::Integer => "INTEGER".into(),
-        Type::Decimal { .. } if column.size.is_some_and(|size| size <= 15) => size("DECIMAL"),
-        // Numeric affinity would round it.
-        Type::Decimal { .. } => "TEXT DECIMAL".into(),
-        Type::Real { .. } => "REAL".into(),
-        Type::Text { .. } => "TEXT".into(),
-        Type::Bytes => "BLOB".into(),
-        Type::Boolean => "BOOLEAN".into(),
-        Type::Timestamp { .. } => "DATETIME".into(),
-        Type::Timestamptz { .. } => "TIMESTAMPTZ".into(),
-        Type::Date => "DATE".into(),
-        Type::Time { .. } => "TIME".into(),
-        Type::Uuid => "TEXT UUID".into(),
-        // Of a document that is a number, numeric affinity would make a number.
-        Type::Json => "TEXT JSON".into(),
-    }
-}
-
-/// A column as CREATE TABLE and ADD COLUMN write it.
-pub(super) fn column_definition(column: &Column) -> String {
-    let not_null = if column.not_null { " NOT NULL" } else { "" };
-    format!("{} {}{not_null}", quoted(&column.name), declared(column))
-}
-
-/// The statement that makes a table like this one.
-pub(super) fn create_statement(table: &Table) -> String {
-    let list = |names: &[String]| names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
-    let columns = table.columns.iter().filter(|column| !column.generated);
-    let mut parts: Vec<String> = columns.map(column_definition).collect();
-    if !table.key.is_empty() {
-        parts.push(format!("PRIMARY KEY ({})", list(&table.key)));
-    }
-    parts.extend(table.unique.iter().map(|key| format!("UNIQUE ({})", list(key))));
-    parts.extend(table.foreign_keys.iter().map(|key| {
-        let parents = match key.parent_columns.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", list(&key.parent_columns)),
-        };
-        format!("FOREIGN KEY ({}) REFERENCES {}{parents}", list(&key.columns), quoted(&key.parent))
-    }));
-    format!("CREATE TABLE {} (\n  {}\n)", quoted(&table.name), parts.join(",\n  "))
 }

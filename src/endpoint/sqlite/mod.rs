@@ -8,6 +8,7 @@
 //! timestamps, `UUID`, `JSON`, `DECIMAL(10,2)` and so on ([`describe`]).
 
 mod apply;
+mod create;
 mod describe;
 mod read;
 #[cfg(test)]
@@ -204,11 +205,11 @@ impl Endpoint for SqliteEndpoint {
     }
 
     fn create_statement(&self, table: &Table) -> Result<String> {
-        Ok(describe::create_statement(table))
+        Ok(create::create_statement(table))
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
-        let definition = describe::column_definition(column);
+        let definition = create::column_definition(column);
         Ok(format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table)))
     }
 
