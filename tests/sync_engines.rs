@@ -395,3 +395,39 @@ fn rows_without_a_key_go_in_one_run() {
         assert_no_difference(a, b);
     }
 }
+
+/// Two tables, and two columns, that differ in case only: each goes with its own, whatever stands first.
+#[test]
+fn names_that_differ_in_case_are_paired_with_their_own() {
+    let Some((from, _)) = servers() else { return };
+    let pg = postgres::Server::get().unwrap();
+    let to = pg.database();
+    let name = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+    let users = "CREATE TABLE users (id int PRIMARY KEY, n text, \"Id\" text)";
+    let caps = "CREATE TABLE \"Users\" (\"N\" text, id int PRIMARY KEY)";
+    pg.sql(&name(&from), &format!("{caps}; {users}; INSERT INTO \"Users\" VALUES ('CAP', 1); INSERT INTO users VALUES (1, 'low', 'x'), (2, 'low2', 'y')"));
+    pg.sql(&name(&to), "CREATE TABLE users (\"Id\" text, id int PRIMARY KEY, n text); INSERT INTO users VALUES ('x', 1, 'low'), ('y', 2, 'low2')");
+    let only = |tables: &[&str]| {
+        let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+        DiffOptions {
+            selection: Selection { tables, ..Selection::default() },
+            ..DiffOptions::default()
+        }
+    };
+    let look = |options: &DiffOptions| {
+        let (mut a, mut b) = (opened(&from, Access::Read), opened(&to, Access::Read));
+        diff(&mut (a.as_mut(), b.as_mut()), options, &mut |_: Event<'_>| {}).unwrap()
+    };
+    let report = look(&only(&[]));
+    let [users] = &report.tables[..] else { panic!("{:?}", report.tables) };
+    assert!(
+        (&users.table[..], users.equal(), users.totals.rows[0]) == ("users", true, 2),
+        "{users:?}"
+    );
+    assert_eq!((report.only_a, report.only_b), (vec!["Users".to_owned()], vec![]));
+    assert!(look(&only(&["users"])).equal());
+    fill(&from, &to);
+    assert!(look(&only(&["USERS"])).equal());
+    assert_eq!(pg.sql(&name(&to), "SELECT \"N\", id FROM \"Users\""), "CAP|1\n");
+    assert_eq!(pg.sql(&name(&to), "SELECT \"Id\", n FROM users ORDER BY id"), "x|low\ny|low2\n");
+}

@@ -11,7 +11,7 @@
 //!             NUMERIC(30,10)    numeric(30,10)                         decimal (15 digits)
 //! ```
 
-use super::table::{Column, Table, Type};
+use super::table::{Column, Table, Type, is_meant, paired_names};
 use super::{Engine, Plan, PlannedColumn};
 use crate::error::{Error, Result};
 
@@ -42,27 +42,17 @@ pub struct Agreement {
 /// One side of a comparison.
 pub type Sided<'a> = (Engine, &'a Table);
 
-/// Agrees on how to compare two tables. Columns are paired by name, whatever their case.
+/// Agrees on how to compare two tables. Columns are paired by name, and then by names that differ in case only.
 pub fn agree(a: Sided<'_>, b: Sided<'_>, wishes: &Wishes) -> Result<Agreement> {
-    let key = common_key(a.1, b.1);
-    let mut pairs = Vec::new();
-    let mut only_a = Vec::new();
-    for column in a.1.columns.iter().filter(|column| !column.generated) {
-        match b.1.column(&column.name).filter(|other| !other.generated) {
-            Some(other) => pairs.push((column, other)),
-            None => only_a.push(column.name.clone()),
-        }
-    }
-    let only_b = b.1.columns.iter().filter(|column| !column.generated);
-    let only_b = only_b.filter(|column| a.1.column(&column.name).is_none_or(|c| c.generated));
-    let mut only_b: Vec<String> = only_b.map(|column| column.name.clone()).collect();
+    let Paired { mut pairs, mut only_a, mut only_b } = paired(a.1, b.1);
+    let key = common_key(a.1, b.1, &pairs);
     if wishes.columns.is_some() {
         // What is not asked for is not missed.
-        only_a.retain(|name| wanted(wishes, name));
-        only_b.retain(|name| wanted(wishes, name));
+        only_a.retain(|name| wanted(wishes, a.1, name));
+        only_b.retain(|name| wanted(wishes, b.1, name));
     }
-    let place = |name: &str| key.iter().position(|k| k.eq_ignore_ascii_case(name));
-    pairs.retain(|(column, _)| place(&column.name).is_some() || wanted(wishes, &column.name));
+    let place = |name: &str| key.iter().position(|k| k == name);
+    pairs.retain(|(column, _)| place(&column.name).is_some() || wanted(wishes, a.1, &column.name));
     if let Some(missing) = unknown_column(a.1, wishes) {
         return Err(no_such_column(a.1, &missing));
     }
@@ -87,8 +77,8 @@ pub fn agree(a: Sided<'_>, b: Sided<'_>, wishes: &Wishes) -> Result<Agreement> {
     }
     let [mut a_plan, mut b_plan] = plans;
     if let Some(version) = &wishes.version {
-        let is_it = |column: &PlannedColumn| column.name.eq_ignore_ascii_case(version);
-        let place = a_plan.columns.iter().position(is_it);
+        let names: Vec<&str> = a_plan.columns.iter().map(|column| &*column.name).collect();
+        let place = names.iter().position(|name| is_meant(version, name, &names));
         let place = place.ok_or_else(|| no_such_column(a.1, version))?;
         let agreed = a_plan.columns[place].agreed;
         if matches!(agreed, Type::Decimal { .. } | Type::Boolean | Type::Json) {
@@ -99,8 +89,33 @@ pub fn agree(a: Sided<'_>, b: Sided<'_>, wishes: &Wishes) -> Result<Agreement> {
     Ok(Agreement { a: a_plan, b: b_plan, only_a, only_b })
 }
 
-/// The key that both can tell rows by: A's, if B has its columns as a key, too, or B's, likewise.
-fn common_key(a: &Table, b: &Table) -> Vec<String> {
+/// Columns that belong together, and the names of the others.
+struct Paired<'t> {
+    pairs: Vec<(&'t Column, &'t Column)>,
+    only_a: Vec<String>,
+    only_b: Vec<String>,
+}
+
+fn paired<'t>(a: &'t Table, b: &'t Table) -> Paired<'t> {
+    let own = |table: &'t Table| table.columns.iter().filter(|column| !column.generated);
+    let (of_a, of_b): (Vec<_>, Vec<_>) = (own(a).collect(), own(b).collect());
+    let names = |columns: &[&'t Column]| columns.iter().map(|c| &*c.name).collect::<Vec<&str>>();
+    let places = paired_names(&names(&of_a), &names(&of_b));
+    let (mut pairs, mut only_a) = (Vec::new(), Vec::new());
+    for (column, place) in of_a.iter().zip(&places) {
+        match place {
+            Some(place) => pairs.push((*column, of_b[*place])),
+            None => only_a.push(column.name.clone()),
+        }
+    }
+    let only_b = (0..of_b.len()).filter(|place| !places.contains(&Some(*place)));
+    let only_b = only_b.map(|place| of_b[place].name.clone()).collect();
+    Paired { pairs, only_a, only_b }
+}
+
+/// The key that both can tell rows by, as A calls its columns: A's, if B has its columns as a key, too, or B's,
+/// likewise.
+fn common_key(a: &Table, b: &Table, pairs: &[(&Column, &Column)]) -> Vec<String> {
     let keys = |table: &Table| {
         let mut keys = vec![table.key.clone()];
         let not_null = |name: &String| table.column(name).is_some_and(|column| column.not_null);
@@ -109,15 +124,18 @@ fn common_key(a: &Table, b: &Table) -> Vec<String> {
         keys
     };
     let same = |x: &[String], y: &[String]| {
-        x.len() == y.len() && x.iter().all(|n| y.iter().any(|m| m.eq_ignore_ascii_case(n)))
+        let in_y =
+            |n: &String| pairs.iter().any(|(of_a, of_b)| of_a.name == *n && y.contains(&of_b.name));
+        x.len() == y.len() && x.iter().all(in_y)
     };
     let of_b = keys(b);
     let common = keys(a).into_iter().find(|key| of_b.iter().any(|other| same(key, other)));
     common.unwrap_or_default()
 }
 
-fn wanted(wishes: &Wishes, name: &str) -> bool {
-    let is_it = |wish: &String| wish.eq_ignore_ascii_case(name);
+fn wanted(wishes: &Wishes, table: &Table, name: &str) -> bool {
+    let names: Vec<&str> = table.columns.iter().map(|column| &*column.name).collect();
+    let is_it = |wish: &String| is_meant(wish, name, &names);
     wishes.columns.as_ref().is_none_or(|columns| columns.iter().any(is_it))
         || wishes.version.as_ref().is_some_and(is_it)
 }

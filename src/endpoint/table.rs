@@ -154,8 +154,44 @@ pub struct Table {
 }
 
 impl Table {
-    /// The column of this name, whatever its case.
+    /// The column of this name; if there is none, one whose name differs in case only.
     pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+        let names: Vec<&str> = self.columns.iter().map(|column| &*column.name).collect();
+        self.columns.iter().find(|column| is_meant(name, &column.name, &names))
+    }
+}
+
+/// Whether a name that somebody wrote means this one of several: the one that is spelled so, and others that differ
+/// in case only if none is.
+pub fn is_meant(written: &str, name: &str, names: &[&str]) -> bool {
+    written == name || written.eq_ignore_ascii_case(name) && !names.contains(&written)
+}
+
+/// For each name of A its counterpart among those of B: the one that is spelled so, or else one that differs in case
+/// only and has no counterpart of its own.
+pub fn paired_names(a: &[&str], b: &[&str]) -> Vec<Option<usize>> {
+    let mut pairs: Vec<_> = a.iter().map(|name| b.iter().position(|n| n == name)).collect();
+    for (at, name) in a.iter().enumerate() {
+        if pairs[at].is_none() {
+            let is_free = |place: &usize| !pairs.contains(&Some(*place));
+            let mut alike = (0..b.len()).filter(|place| b[*place].eq_ignore_ascii_case(name));
+            pairs[at] = alike.find(is_free);
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_find_those_that_are_spelled_alike_first() {
+        let pairs = paired_names(&["Users", "users", "Id", "gone"], &["users", "ID", "id", "more"]);
+        assert_eq!(pairs, [None, Some(0), Some(1), None]);
+        let meant = |written| ["Users", "users"].map(|n| is_meant(written, n, &["Users", "users"]));
+        assert_eq!(meant("users"), [false, true]);
+        assert_eq!(meant("USERS"), [true, true]);
+        assert_eq!(meant("user"), [false, false]);
     }
 }

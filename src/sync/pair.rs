@@ -1,6 +1,7 @@
 //! Pairs: which tables of two databases belong together, and how each pair is compared.
 
 use crate::endpoint::agree::{Agreement, Wishes, agree};
+use crate::endpoint::table::{is_meant, paired_names};
 use crate::endpoint::{Endpoint, Engine, Plan, Table};
 use crate::error::{Error, Result};
 
@@ -54,18 +55,20 @@ pub struct Pairs {
 }
 
 impl Selection {
-    fn takes(&self, table: &str) -> bool {
-        let is_it = |name: &String| name.eq_ignore_ascii_case(table);
+    /// Whether a table is taken, of a side that has these.
+    fn takes(&self, table: &str, names: &[&str]) -> bool {
+        let is_it = |name: &String| is_meant(name, table, names);
         (self.tables.is_empty() || self.tables.iter().any(is_it)) && !self.exclude.iter().any(is_it)
     }
 
-    fn wishes(&self, table: &str) -> Wishes {
+    fn wishes(&self, table: &str, names: &[&str]) -> Wishes {
         let of_table = |list: &[(String, String)]| {
-            list.iter().find(|(name, _)| name.eq_ignore_ascii_case(table)).map(|(_, of)| of.clone())
+            let of = list.iter().find(|(name, _)| is_meant(name, table, names));
+            of.map(|(_, of)| of.clone())
         };
         let columns = self.columns.iter().filter_map(|column| {
             let (of, name) = column.rsplit_once('.')?;
-            of.eq_ignore_ascii_case(table).then(|| name.to_owned())
+            is_meant(of, table, names).then(|| name.to_owned())
         });
         let columns: Vec<String> = columns.collect();
         Wishes {
@@ -95,36 +98,35 @@ impl Selection {
         Ok(())
     }
 
-    /// Pairs the tables of two endpoints by name, whatever their case.
+    /// Pairs the tables of two endpoints by name, and then those whose names differ in case only.
     pub fn pair(&self, a: &mut dyn Endpoint, b: &mut dyn Endpoint) -> Result<Pairs> {
         let engines = (a.engine(), b.engine());
         let (of_a, of_b) = (a.tables()?, b.tables()?);
         self.refuse_unknown(&of_a.iter().chain(&of_b).collect::<Vec<_>>())?;
-        self.pair_tables(engines, of_a, of_b)
+        self.pair_tables(engines, &of_a, &of_b)
     }
 
-    fn pair_tables(
-        &self,
-        engines: (Engine, Engine),
-        a: Vec<Table>,
-        b: Vec<Table>,
-    ) -> Result<Pairs> {
+    fn pair_tables(&self, engines: (Engine, Engine), a: &[Table], b: &[Table]) -> Result<Pairs> {
+        let (all_of_a, all_of_b) = (names(a), names(b));
+        let of_a: Vec<_> = a.iter().filter(|table| self.takes(&table.name, &all_of_a)).collect();
+        let of_b: Vec<_> = b.iter().filter(|table| self.takes(&table.name, &all_of_b)).collect();
+        let places = paired_names(&names(of_a.iter().copied()), &names(of_b.iter().copied()));
         let mut pairs = Pairs::default();
-        let mut of_b: Vec<Table> = b.into_iter().filter(|table| self.takes(&table.name)).collect();
-        for table in a.into_iter().filter(|table| self.takes(&table.name)) {
-            let exact = of_b.iter().position(|other| other.name == table.name);
-            let any_case =
-                || of_b.iter().position(|other| other.name.eq_ignore_ascii_case(&table.name));
-            let Some(at) = exact.or_else(any_case) else {
-                pairs.only_a.push(table);
+        for (table, place) in of_a.into_iter().zip(&places) {
+            let Some(other) = place.map(|place| of_b[place]) else {
+                pairs.only_a.push(table.clone());
                 continue;
             };
-            let other = of_b.remove(at);
-            let wishes = self.wishes(&table.name);
-            let agreement = agree((engines.0, &table), (engines.1, &other), &wishes)?;
-            pairs.pairs.push(Pair { a: table, b: other, agreement });
+            let wishes = self.wishes(&table.name, &all_of_a);
+            let agreement = agree((engines.0, table), (engines.1, other), &wishes)?;
+            pairs.pairs.push(Pair { a: table.clone(), b: other.clone(), agreement });
         }
-        pairs.only_b = of_b;
+        let only_b = (0..of_b.len()).filter(|place| !places.contains(&Some(*place)));
+        pairs.only_b = only_b.map(|place| of_b[place].clone()).collect();
         Ok(pairs)
     }
+}
+
+fn names<'t>(tables: impl IntoIterator<Item = &'t Table>) -> Vec<&'t str> {
+    tables.into_iter().map(|table| table.name.as_str()).collect()
 }
