@@ -24,8 +24,8 @@ fn copied(side: &mut Side, table: &str) -> (SqliteEndpoint, Agreement) {
     let here = table_of(&mut side.endpoint, table);
     let connection = Connection::open_in_memory().unwrap();
     let mut lite = SqliteEndpoint::over(connection, "memory".into()).unwrap();
-    let statement = lite.create_statement(&here).unwrap();
-    lite.create(&statement).unwrap();
+    let statements = lite.create_statements(std::slice::from_ref(&here)).unwrap();
+    lite.create(&statements).unwrap();
     let there = table_of(&mut lite, &here.name);
     let sides = [(Engine::Postgres, &here), (Engine::Sqlite, &there)];
     let agreed = agree(sides[0], sides[1], &Wishes::default()).unwrap();
@@ -220,13 +220,13 @@ fn the_horizon_tells_when_no_late_commit_can_come() {
         other => panic!("{other:?}"),
     };
     let mut late = PostgresEndpoint::open(&side.url, Access::Write).unwrap();
-    late.create("BEGIN; INSERT INTO t VALUES (1, 10)").unwrap();
+    late.create(&["BEGIN; INSERT INTO t VALUES (1, 10)".into()]).unwrap();
     side.sql("INSERT INTO t VALUES (2, 11)");
     let (first_xmin, first_xmax) = horizon(&mut side);
     assert!(first_xmin < first_xmax, "one is open, and one has ended since");
     assert_eq!(side.endpoint.newest(&plan).unwrap(), Some(canon::encode_key([int(11).as_ref()])));
     assert_eq!(all(&mut side.endpoint, &plan).len(), 1);
-    late.create("COMMIT").unwrap();
+    late.create(&["COMMIT".into()]).unwrap();
     assert_eq!(all(&mut side.endpoint, &plan).len(), 1, "the snapshot stays");
     // Transactions of other databases on the server count, too: those of other tests.
     let began = Instant::now();
@@ -365,5 +365,16 @@ fn whoever_stops_a_short_answer_can_ask_on() {
         assert_eq!(error.code(), "ENOUGH");
         let rows = side.endpoint.digest(&plan, &[some], 64).unwrap()[0][0].rows;
         assert_eq!(rows as i64, 1 + round * 50);
+    }
+}
+
+#[test]
+fn all_tables_are_made_or_none() {
+    let Some(mut side) = side("CREATE TABLE there (id int PRIMARY KEY)") else { return };
+    let missing = "CREATE TABLE two (id int REFERENCES missing)".to_owned();
+    for second in ["CREATE TABLE there (id int)".to_owned(), missing] {
+        side.endpoint.create(&["CREATE TABLE one (id int)".into(), second]).unwrap_err();
+        let tables = side.endpoint.tables().unwrap();
+        assert_eq!(tables.iter().map(|t| &t.name[..]).collect::<Vec<_>>(), ["there"]);
     }
 }

@@ -254,11 +254,11 @@ fn a_lock_is_waited_for_and_then_tried_again() {
     };
     let plan = side.plan("t");
     let mut other = PostgresEndpoint::open(&side.url, Access::Write).unwrap();
-    other.create("BEGIN; UPDATE t SET v = 'theirs'").unwrap();
+    other.create(&["BEGIN; UPDATE t SET v = 'theirs'".into()]).unwrap();
     let put = [row(&plan, &[int(1), text("ours")])];
     let error = side.apply(&plan, &put, &[]).unwrap_err();
     assert_eq!((error.kind(), error.code()), (Kind::Retry, "ENDPOINT_BUSY"), "{error}");
-    other.create("COMMIT").unwrap();
+    other.create(&["COMMIT".into()]).unwrap();
     assert_eq!(side.apply(&plan, &put, &[]).unwrap().updated, 1);
     assert_eq!(side.sql("SELECT v FROM t"), "ours");
 }

@@ -396,6 +396,52 @@ fn rows_without_a_key_go_in_one_run() {
     }
 }
 
+/// A child whose name comes before its parent's, and two tables that refer to each other: made by `--create`, and
+/// by hand with the statements that are told without it.
+#[test]
+fn related_tables_are_made_in_an_order_that_works() {
+    let Some((postgres, mariadb)) = servers() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.db");
+    Connection::open(&file)
+        .unwrap()
+        .execute_batch(
+            "CREATE TABLE zp (id INTEGER PRIMARY KEY, x TEXT); \
+             CREATE TABLE ac (id INTEGER PRIMARY KEY, pid INTEGER REFERENCES zp (id)); \
+             CREATE TABLE x (id INTEGER PRIMARY KEY, y INTEGER REFERENCES y (id)); \
+             CREATE TABLE y (id INTEGER PRIMARY KEY, x INTEGER REFERENCES x); \
+             INSERT INTO zp VALUES (1, 'a'); INSERT INTO ac VALUES (1, 1), (2, NULL); \
+             INSERT INTO x VALUES (5, NULL); INSERT INTO y VALUES (6, 5)",
+        )
+        .unwrap();
+    let a = file.to_str().unwrap();
+    let (pg, maria) = (postgres::Server::get().unwrap(), mariadb::Server::get().unwrap());
+    let by_hand = |b: &str| {
+        let (mut from, mut to) = (opened(a, Access::Read), opened(b, Access::Write));
+        let (stop, options) = (AtomicBool::new(false), SyncOptions::default());
+        let error =
+            sync_once(&mut (from.as_mut(), to.as_mut()), &options, &stop, &mut |_: Event<'_>| {})
+                .unwrap_err();
+        assert_eq!(error.code(), "MISSING_TABLE", "{error}");
+        error.hint_text().split_once("by hand: ").unwrap().1.to_owned()
+    };
+    let (again, once_more) = (pg.database(), maria.database());
+    pg.sql(again.rsplit('/').next().unwrap(), &by_hand(&again));
+    maria.sql(mariadb::name_in(&once_more), &by_hand(&once_more));
+    for b in [&postgres, &again, &mariadb, &once_more] {
+        fill(a, b);
+        assert_no_difference(a, b);
+    }
+    let of = "SELECT count(*) FROM information_schema.table_constraints WHERE constraint_type = 'FOREIGN KEY'";
+    for b in [&postgres, &again] {
+        assert_eq!(pg.sql(b.rsplit('/').next().unwrap(), of), "3\n");
+    }
+    for b in [&mariadb, &once_more] {
+        let name = mariadb::name_in(b);
+        assert_eq!(maria.sql(name, &format!("{of} AND table_schema = '{name}'")), "3\n");
+    }
+}
+
 /// Two tables, and two columns, that differ in case only: each goes with its own, whatever stands first.
 #[test]
 fn names_that_differ_in_case_are_paired_with_their_own() {

@@ -60,14 +60,14 @@ macro_rules! pass_on {
         fn state(&mut self, prefix: &str) -> Result<Vec<(String, String)>> {
             self.inner.state(prefix)
         }
-        fn create_statement(&self, table: &Table) -> Result<String> {
-            self.inner.create_statement(table)
+        fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+            self.inner.create_statements(tables)
         }
         fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
             self.inner.add_column_statement(table, column)
         }
-        fn create(&mut self, statement: &str) -> Result<()> {
-            self.inner.create(statement)
+        fn create(&mut self, statements: &[String]) -> Result<()> {
+            self.inner.create(statements)
         }
     };
 }

@@ -148,15 +148,15 @@ impl Endpoint for MemoryEndpoint {
         Ok(of_prefix.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        Ok(table.name.clone())
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        Ok(tables.iter().map(|table| table.name.clone()).collect())
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
         Ok(format!("{table}.{}", column.name))
     }
 
-    fn create(&mut self, _statement: &str) -> Result<()> {
+    fn create(&mut self, _statements: &[String]) -> Result<()> {
         Err(Error::invalid("NOT_HERE", "tables in memory are defined by the program"))
     }
 }

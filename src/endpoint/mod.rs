@@ -34,6 +34,7 @@ pub mod memory;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 pub mod open;
+pub mod order;
 pub mod plan;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -225,14 +226,14 @@ pub trait Endpoint: Send {
     /// The entries of the state whose names begin so; none where nothing was ever kept.
     fn state(&mut self, prefix: &str) -> Result<Vec<(String, String)>>;
 
-    /// The statement that would make a table like this one.
-    fn create_statement(&self, table: &Table) -> Result<String>;
+    /// The statements that would make tables like these, in an order that works.
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>>;
 
     /// The statement that would add a column like this one.
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String>;
 
-    /// Runs a statement of the two above.
-    fn create(&mut self, statement: &str) -> Result<()>;
+    /// Runs statements of the two above: all or none of them, where the engine can take back what it made.
+    fn create(&mut self, statements: &[String]) -> Result<()>;
 
     /// What cannot be kept from happening when rows are applied here: triggers that will run, for instance.
     fn warnings(&mut self, _tables: &[Table]) -> Result<Vec<String>> {

@@ -37,7 +37,6 @@ pub mod event;
 pub mod held;
 pub mod keep;
 pub mod options;
-pub mod order;
 pub mod pair;
 pub mod position;
 pub mod run;

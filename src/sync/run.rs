@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
+use crate::endpoint::order::parents_first;
 use crate::endpoint::{Applied, Endpoint, Engine, Horizon, Key, Range, canon};
 use crate::error::{Error, Kind, Result};
 
@@ -23,7 +24,6 @@ use super::event::{Event, Events};
 use super::held::{Held, show_key};
 use super::keep::Keep;
 use super::options::SyncOptions;
-use super::order::parents_first;
 use super::pair::{Pair, Pairs};
 use super::position::Position;
 use super::versions;
@@ -133,7 +133,8 @@ fn round(
     let pairs = prepare(ends, options, events)?;
     let keep = Keep::open(ends.0.address(), options.state_file.as_deref())?;
     let mut jobs = Vec::new();
-    for at in parents_first(&pairs.pairs) {
+    let of_b: Vec<_> = pairs.pairs.iter().map(|pair| &pair.b).collect();
+    for at in parents_first(&of_b) {
         let pair = &pairs.pairs[at];
         let (position, held) = keep.load(ends.1, pair.name())?;
         let (since, totals, applied) = Default::default();
@@ -171,18 +172,15 @@ impl Job<'_> {
 fn prepare(ends: &mut Ends<'_>, options: &SyncOptions, events: &mut Events<'_>) -> Result<Pairs> {
     let mut pairs = options.selection.pair(ends.0, ends.1)?;
     if !pairs.only_a.is_empty() {
-        let statements = pairs.only_a.iter().map(|table| ends.1.create_statement(table));
-        let statements = statements.collect::<Result<Vec<_>>>()?;
+        let statements = ends.1.create_statements(&pairs.only_a)?;
         if !options.create {
             return Err(missing_tables(ends.1, &pairs, &statements));
         }
-        for (table, statement) in pairs.only_a.iter().zip(statements) {
-            match options.dry_run {
-                true => events(Event::Note(&format!("would create {}", table.name))),
-                false => ends.1.create(&statement)?,
-            }
+        for table in pairs.only_a.iter().filter(|_| options.dry_run) {
+            events(Event::Note(&format!("would create {}", table.name)));
         }
         if !options.dry_run {
+            ends.1.create(&statements)?;
             pairs = options.selection.pair(ends.0, ends.1)?;
         }
     }

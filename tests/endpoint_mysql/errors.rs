@@ -99,7 +99,7 @@ fn a_side_that_is_only_read_cannot_be_written() {
     let state = [("a".to_owned(), Some("b".to_owned()))];
     let batch = Batch { plan: &plan, puts: &[], deletes: &[], state: &state };
     assert_eq!(reader.apply(&batch).unwrap_err().kind(), Kind::Forbidden);
-    reader.create("DROP TABLE t").unwrap_err();
+    reader.create(&["DROP TABLE t".into()]).unwrap_err();
     let rows = |dump: String| dump.lines().filter(|l| !l.starts_with("--")).collect::<String>();
     assert_eq!(rows(server.dump(name_in(&url))), rows(before));
 }

@@ -225,7 +225,7 @@ fn uuids_in_text_are_found_however_they_are_spelled() {
     );
     let Some((_, _, mut a)) = made(&sql) else { return };
     let mut b = sqlite();
-    b.create("CREATE TABLE ids (k UUID PRIMARY KEY NOT NULL, v INTEGER)").unwrap();
+    b.create(&["CREATE TABLE ids (k UUID PRIMARY KEY NOT NULL, v INTEGER)".into()]).unwrap();
     let there = agreed(&mut a, &mut b, "ids");
     check(&mut a, &there.a, 3);
     let rows = all(&mut a, &there.a);

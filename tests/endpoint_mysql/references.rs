@@ -43,8 +43,8 @@ fn a_child_may_be_made_before_its_parent() {
     let Some((_, _, mut a)) = made(FAMILY) else { return };
     let Some((_, _, mut b)) = made("") else { return };
     for name in ["kept", "parents"] {
-        let statement = b.create_statement(&table(&mut a, name)).unwrap();
-        b.create(&statement).unwrap();
+        let statements = b.create_statements(&[table(&mut a, name)]).unwrap();
+        b.create(&statements).unwrap();
     }
     let plan = plan(&mut b, "kept");
     let error = put(&mut b, &plan, &[row(&plan, &[Value::Integer(9), Value::Integer(77)])]);

@@ -32,7 +32,7 @@ fn every_type_goes_to_sqlite_and_back() {
     let Some((_, _, mut a)) = made(&format!("{EVERY}; {ROWS}")) else { return };
     let Some((_, _, mut c)) = made(EVERY) else { return };
     let mut b = sqlite();
-    let made_there = b.create_statement(&table(&mut a, "every")).unwrap();
+    let made_there = b.create_statements(&[table(&mut a, "every")]).unwrap();
     b.create(&made_there).unwrap();
     let there = agreed(&mut a, &mut b, "every");
     assert_eq!((&there.only_a[..], &there.only_b[..]), (&[][..], &[][..]));

@@ -106,13 +106,13 @@ fn run(
             reply.json(&endpoint.apply(&batch)?)
         }
         Call::State { prefix } => reply.json(&endpoint.state(&prefix)?),
-        Call::CreateStatement { table } => reply.json(&endpoint.create_statement(&table)?),
+        Call::CreateStatements { tables } => reply.json(&endpoint.create_statements(&tables)?),
         Call::AddColumnStatement { table, column } => {
             reply.json(&endpoint.add_column_statement(&table, &column)?)
         }
-        Call::Create { statement } => {
+        Call::Create { statements } => {
             may_write(access)?;
-            reply.json(&endpoint.create(&statement)?)
+            reply.json(&endpoint.create(&statements)?)
         }
         Call::Warnings { tables } => reply.json(&endpoint.warnings(&tables)?),
     }

@@ -34,8 +34,8 @@ pub(crate) trait World {
 
     /// Makes a table as `--create` does.
     fn create(&mut self, table: &Table) {
-        let statement = self.endpoint().create_statement(table).unwrap();
-        self.endpoint().create(&statement).unwrap_or_else(|e| panic!("{e}: {statement}"));
+        let statements = self.endpoint().create_statements(std::slice::from_ref(table)).unwrap();
+        self.endpoint().create(&statements).unwrap_or_else(|e| panic!("{e}: {statements:?}"));
     }
 
     /// For each row of a table whose key is one integer: the key, and a mark that changes whenever the row is
@@ -56,7 +56,7 @@ macro_rules! suite {
                 values_come_back, hard_values_come_back_or_are_refused, rows_are_found_by_their_keys,
                 the_nth_key_is_found, filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind,
                 duplicates_are_numbered, keys_that_become_one_are_refused,
-                tables_are_described_as_they_were_made;
+                tables_are_described_as_they_were_made, related_tables_are_made_together;
             digesting: digests_are_recounts_at_every_level, folding_is_rescanning,
                 ranges_of_unknown_ends_are_digested, duplicates_are_digested,
                 narrowing_finds_exactly_what_differs;

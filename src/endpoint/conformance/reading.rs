@@ -329,8 +329,8 @@ pub(crate) fn readers_leave_nothing_behind(world: &mut dyn World) {
     let batch = super::Batch { plan: &plan, puts: &puts, deletes: &[], state: &state };
     let error = reader.apply(&batch).unwrap_err();
     assert_eq!(error.kind(), Kind::Forbidden, "{error}");
-    let statement = reader.create_statement(&of_type("unwanted", TEXT)).unwrap();
-    assert_eq!(reader.create(&statement).unwrap_err().kind(), Kind::Forbidden);
+    let statements = reader.create_statements(&[of_type("unwanted", TEXT)]).unwrap();
+    assert_eq!(reader.create(&statements).unwrap_err().kind(), Kind::Forbidden);
     drop(reader);
     assert!(world.picture() == Some(before), "a reader changed something");
 }
@@ -364,8 +364,39 @@ pub(crate) fn tables_are_described_as_they_were_made(world: &mut dyn World) {
     let more = of_type("more", TEXT);
     let statement = world.endpoint().add_column_statement("by_text", &more.columns[1]).unwrap();
     let renamed = statement.replace("\"v\"", "\"w\"").replace("`v`", "`w`");
-    world.endpoint().create(&renamed).unwrap();
+    world.endpoint().create(&[renamed]).unwrap();
     let described = world.endpoint().tables().unwrap();
     let here = described.iter().find(|t| t.name == "by_text").unwrap();
     assert_eq!(here.column("w").map(|column| column.kind), Some(TEXT));
+}
+
+/// A child that comes before its parent, two that refer to each other, and one that refers to itself.
+pub(crate) fn related_tables_are_made_together(world: &mut dyn World) {
+    let of = |name: &str, parents: &[&str]| {
+        let columns = [("id", Type::Integer), ("p", Type::Integer), ("q", Type::Integer)];
+        let mut table = shapes::table(name, 1, &columns);
+        table.foreign_keys = shapes::references(&["p", "q"], parents);
+        table
+    };
+    let tables = [
+        of("a_child", &["x_circle", "z_parent"]),
+        of("x_circle", &["y_circle"]),
+        of("y_circle", &["x_circle", "y_circle"]),
+        of("z_parent", &[]),
+    ];
+    let statements = world.endpoint().create_statements(&tables).unwrap();
+    world.endpoint().create(&statements).unwrap_or_else(|e| panic!("{e}: {statements:?}"));
+    let described = world.endpoint().tables().unwrap();
+    for table in &tables {
+        let here = described.iter().find(|t| t.name == table.name).unwrap();
+        let parents = |table: &super::Table| {
+            let mut parents: Vec<_> = table.foreign_keys.iter().map(|k| k.parent.clone()).collect();
+            parents.sort();
+            parents
+        };
+        assert_eq!(parents(here), parents(table), "{}", table.name);
+        // Named, or the parent's key, whatever that is.
+        let is_key = |columns: &[String]| columns.is_empty() || columns == ["id"];
+        assert!(here.foreign_keys.iter().all(|key| is_key(&key.parent_columns)), "{here:?}");
+    }
 }

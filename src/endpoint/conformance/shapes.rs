@@ -1,6 +1,6 @@
 //! Tables and rows that the cases are about.
 
-use super::super::{Column, Table, Type};
+use super::super::{Column, ForeignKey, OnDelete, Table, Type};
 use super::Random;
 use crate::change::Value;
 
@@ -40,6 +40,17 @@ pub(super) fn table(name: &str, key: usize, columns: &[(&str, Type)]) -> Table {
         bytes: None,
         made_by: Vec::new(),
     }
+}
+
+/// References of these columns, one after another, to the keys of these tables.
+pub(super) fn references(columns: &[&str], parents: &[&str]) -> Vec<ForeignKey> {
+    let reference = |(column, parent): (&&str, &&str)| ForeignKey {
+        columns: vec![(*column).into()],
+        parent: (*parent).into(),
+        parent_columns: Vec::new(),
+        on_delete: OnDelete::Refuse,
+    };
+    columns.iter().zip(parents).map(reference).collect()
 }
 
 /// A key of one integer, and a column of each ordinary class.

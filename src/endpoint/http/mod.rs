@@ -458,8 +458,8 @@ impl Endpoint for HttpEndpoint {
         self.ask(&Call::State { prefix: prefix.to_owned() })
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        self.ask(&Call::CreateStatement { table: table.clone() })
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        self.ask(&Call::CreateStatements { tables: tables.to_vec() })
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
@@ -467,9 +467,9 @@ impl Endpoint for HttpEndpoint {
         self.ask(&Call::AddColumnStatement { table, column })
     }
 
-    fn create(&mut self, statement: &str) -> Result<()> {
+    fn create(&mut self, statements: &[String]) -> Result<()> {
         self.session.get_mut().has_snapshot = false;
-        self.ask(&Call::Create { statement: statement.to_owned() })
+        self.ask(&Call::Create { statements: statements.to_vec() })
     }
 
     fn warnings(&mut self, tables: &[Table]) -> Result<Vec<String>> {

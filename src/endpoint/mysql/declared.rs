@@ -5,7 +5,8 @@
 //!
 //! Left out: what is inside geometries. They are compared as the bytes that the server stores.
 
-use crate::endpoint::{Column, Table, Type};
+use crate::endpoint::order::making;
+use crate::endpoint::{Column, ForeignKey, Table, Type};
 
 /// A declared type, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,9 +189,24 @@ fn is_unsigned_bigint(column: &Column) -> bool {
     declared.word == "bigint" && declared.is_unsigned
 }
 
-/// The statement that makes a table like this one. Foreign keys without named columns are left out: what they
-/// refer to is not known here.
-pub(super) fn create_statement(table: &Table, dialect: Dialect) -> String {
+fn reference(key: &ForeignKey) -> String {
+    let (parent, columns) = (quoted(&key.parent), list(&key.parent_columns));
+    format!("FOREIGN KEY ({}) REFERENCES {parent} ({columns})", list(&key.columns))
+}
+
+/// The statements that make tables like these: parents first, and what closes a circle in the end.
+pub(super) fn create_statements(tables: &[Table], dialect: Dialect) -> Vec<String> {
+    let making = making(tables);
+    let tables = making.tables.iter().map(|table| create_statement(table, dialect));
+    let later = making
+        .later
+        .iter()
+        .map(|(table, key)| format!("ALTER TABLE {} ADD {}", quoted(table), reference(key)));
+    tables.chain(later).collect()
+}
+
+/// Foreign keys without named columns are left out: what they refer to is not known here.
+fn create_statement(table: &Table, dialect: Dialect) -> String {
     let columns = || table.columns.iter().filter(|column| !column.generated);
     let foreign = || table.foreign_keys.iter().filter(|key| !key.parent_columns.is_empty());
     let keys = || {
@@ -209,10 +225,7 @@ pub(super) fn create_statement(table: &Table, dialect: Dialect) -> String {
         parts.push(format!("PRIMARY KEY ({})", list(&table.key)));
     }
     parts.extend(table.unique.iter().map(|key| format!("UNIQUE ({})", list(key))));
-    parts.extend(foreign().map(|key| {
-        let (parent, columns) = (quoted(&key.parent), list(&key.parent_columns));
-        format!("FOREIGN KEY ({}) REFERENCES {parent} ({columns})", list(&key.columns))
-    }));
+    parts.extend(foreign().map(reference));
     let collation = format!("DEFAULT CHARACTER SET utf8mb4 COLLATE {}", dialect.exact);
     format!(
         "CREATE TABLE {} (\n  {}\n) ENGINE = InnoDB {collation}",

@@ -13,9 +13,9 @@
 //!
 //! How keys sort is in [`order`], what types mean in [`declared`].
 //!
-//! Left out: tables of engines without transactions are read and written all the same, and
-//! [`warnings`](crate::endpoint::Endpoint::warnings) tell what that means. The bytes on the wire, which the
-//! driver does not count.
+//! Left out: taking back what was made, for the server commits each table that it makes. Tables of engines
+//! without transactions are read and written all the same, and [`warnings`](crate::endpoint::Endpoint::warnings)
+//! tell what that means. The bytes on the wire, which the driver does not count.
 
 mod apply;
 mod aside;
@@ -137,18 +137,18 @@ impl Endpoint for MysqlEndpoint {
         state::entries(&mut self.session, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        Ok(declared::create_statement(table, self.dialect()))
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        Ok(declared::create_statements(tables, self.dialect()))
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
         Ok(declared::add_column_statement(table, column, self.dialect()))
     }
 
-    fn create(&mut self, statement: &str) -> Result<()> {
+    fn create(&mut self, statements: &[String]) -> Result<()> {
         self.end()?;
-        // A table may come before the one that it refers to.
-        self.session.unchecked(|session| session.run(statement))
+        // A table may refer to one that nobody asked for.
+        self.session.unchecked(|session| statements.iter().try_for_each(|sql| session.run(sql)))
     }
 
     fn warnings(&mut self, tables: &[Table]) -> Result<Vec<String>> {

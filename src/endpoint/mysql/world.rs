@@ -44,8 +44,8 @@ impl World for Mysql {
     }
 
     fn create(&mut self, table: &Table) {
-        let statement = self.endpoint.create_statement(table).unwrap();
-        self.endpoint.create(&statement).unwrap_or_else(|e| panic!("{e}: {statement}"));
+        let statements = self.endpoint.create_statements(std::slice::from_ref(table)).unwrap();
+        self.endpoint.create(&statements).unwrap_or_else(|e| panic!("{e}: {statements:?}"));
         if table.name == "things" {
             self.sql(MARKS);
         }

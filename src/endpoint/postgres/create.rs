@@ -6,7 +6,9 @@
 //! Left out: defaults, identity, other indexes, and what happens to children.
 
 use super::quoted;
-use crate::endpoint::{Column, Table, Type};
+use crate::endpoint::order::making;
+use crate::endpoint::{Column, ForeignKey, Table, Type};
+use crate::error::Error;
 
 /// PostgreSQL's own limit of `varchar(n)`.
 const LONGEST_VARCHAR: u32 = 10_485_760;
@@ -63,9 +65,41 @@ fn table_name(name: &str) -> String {
     }
 }
 
-/// The statement that makes a table like this one.
-pub(super) fn create_statement(table: &Table) -> String {
-    let list = |names: &[String]| names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn reference(key: &ForeignKey) -> String {
+    let parents = match key.parent_columns.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", list(&key.parent_columns)),
+    };
+    let (columns, parent) = (list(&key.columns), table_name(&key.parent));
+    format!("FOREIGN KEY ({columns}) REFERENCES {parent}{parents} DEFERRABLE")
+}
+
+/// The statements that make tables like these: parents first, and what closes a circle in the end.
+pub(super) fn create_statements(tables: &[Table]) -> Vec<String> {
+    let making = making(tables);
+    let tables = making.tables.iter().map(create_statement);
+    let later = making
+        .later
+        .iter()
+        .map(|(table, key)| format!("ALTER TABLE {} ADD {}", table_name(table), reference(key)));
+    tables.chain(later).collect()
+}
+
+/// What may be wrong with such statements.
+pub(super) fn explained(error: Error) -> Error {
+    match error.code() {
+        "ENDPOINT_STATEMENT" => Error::invalid("ENDPOINT_STATEMENT", error.message().to_owned())
+            .hint("nothing was made; does a table refer to one that is neither here nor selected? Make that one, too, or make them by hand")
+            .source(error),
+        _ => error,
+    }
+}
+
+fn create_statement(table: &Table) -> String {
     let in_key = |column: &Column| {
         let keys = std::iter::once(&table.key).chain(&table.unique);
         keys.flatten().any(|name| *name == column.name)
@@ -76,17 +110,7 @@ pub(super) fn create_statement(table: &Table) -> String {
         parts.push(format!("PRIMARY KEY ({})", list(&table.key)));
     }
     parts.extend(table.unique.iter().map(|key| format!("UNIQUE ({})", list(key))));
-    parts.extend(table.foreign_keys.iter().map(|key| {
-        let parents = match key.parent_columns.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", list(&key.parent_columns)),
-        };
-        format!(
-            "FOREIGN KEY ({}) REFERENCES {}{parents} DEFERRABLE",
-            list(&key.columns),
-            table_name(&key.parent)
-        )
-    }));
+    parts.extend(table.foreign_keys.iter().map(reference));
     format!("CREATE TABLE {} (\n  {}\n)", table_name(&table.name), parts.join(",\n  "))
 }
 

@@ -244,18 +244,19 @@ impl Endpoint for PostgresEndpoint {
         apply::state(self.session()?, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        Ok(create::create_statement(table))
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        Ok(create::create_statements(tables))
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
         Ok(create::add_column_statement(table, column))
     }
 
-    fn create(&mut self, statement: &str) -> Result<()> {
+    fn create(&mut self, statements: &[String]) -> Result<()> {
         self.may_write()?;
         self.end()?;
-        self.session()?.batch(statement)
+        // Statements that come in one question are one transaction.
+        self.session()?.batch(&statements.join(";\n")).map_err(create::explained)
     }
 
     fn warnings(&mut self, tables: &[Table]) -> Result<Vec<String>> {

@@ -204,8 +204,9 @@ impl Endpoint for SqliteEndpoint {
         apply::state(&self.connection, prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        Ok(create::create_statement(table))
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        // A reference may name a table that is not there yet.
+        Ok(tables.iter().map(create::create_statement).collect())
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
@@ -213,9 +214,11 @@ impl Endpoint for SqliteEndpoint {
         Ok(format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table)))
     }
 
-    fn create(&mut self, statement: &str) -> Result<()> {
+    fn create(&mut self, statements: &[String]) -> Result<()> {
         self.end()?;
-        self.connection.execute_batch(statement).map_err(failed)
+        let transaction = self.connection.transaction().map_err(failed)?;
+        statements.iter().try_for_each(|sql| transaction.execute_batch(sql)).map_err(failed)?;
+        transaction.commit().map_err(failed)
     }
 
     fn interrupt(&self) -> Interrupt {

@@ -80,3 +80,12 @@ fn what_a_table_does_about_conflicts_is_not_done() {
         }
     }
 }
+
+#[test]
+fn all_tables_are_made_or_none() {
+    let mut endpoint = endpoint("CREATE TABLE there (id INT)");
+    let statements = ["CREATE TABLE one (id INT)".to_owned(), "CREATE TABLE there (id INT)".into()];
+    endpoint.create(&statements).unwrap_err();
+    let names: Vec<String> = endpoint.tables().unwrap().into_iter().map(|t| t.name).collect();
+    assert_eq!(names, ["there"]);
+}

@@ -44,9 +44,9 @@ pub enum Call {
     NthKey { plan: Plan, n: usize },
     Apply { plan: Plan, state: Vec<(String, Option<String>)> },
     State { prefix: String },
-    CreateStatement { table: Table },
+    CreateStatements { tables: Vec<Table> },
     AddColumnStatement { table: String, column: Column },
-    Create { statement: String },
+    Create { statements: Vec<String> },
     Warnings { tables: Vec<Table> },
 }
 

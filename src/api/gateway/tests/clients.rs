@@ -133,16 +133,16 @@ impl Endpoint for Clients {
         self.reads.state(prefix)
     }
 
-    fn create_statement(&self, table: &Table) -> Result<String> {
-        self.reads.create_statement(table)
+    fn create_statements(&self, tables: &[Table]) -> Result<Vec<String>> {
+        self.reads.create_statements(tables)
     }
 
     fn add_column_statement(&self, table: &str, column: &Column) -> Result<String> {
         self.reads.add_column_statement(table, column)
     }
 
-    fn create(&mut self, statement: &str) -> Result<()> {
-        self.run(vec![Statement::new(statement, [])])
+    fn create(&mut self, statements: &[String]) -> Result<()> {
+        self.run(statements.iter().map(|sql| Statement::new(sql.as_str(), [])).collect())
     }
 }
 
@@ -168,7 +168,7 @@ cases! { Clients::new;
     reading: rows_come_in_the_order_of_their_keys, ranges_are_half_open, several_ranges_are_read_in_one_go,
         tables_of_no_row_and_of_one, values_come_back, rows_are_found_by_their_keys, the_nth_key_is_found,
         filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind, duplicates_are_numbered,
-        tables_are_described_as_they_were_made;
+        keys_that_become_one_are_refused, tables_are_described_as_they_were_made;
     digesting: digests_are_recounts_at_every_level, folding_is_rescanning, ranges_of_unknown_ends_are_digested,
         duplicates_are_digested, narrowing_finds_exactly_what_differs;
     versions: rows_since_a_version, newest_versions, moments_are_versions_too;

@@ -180,7 +180,7 @@ fn only_its_clients_write_it() {
     assert_eq!((error.kind(), error.code()), (Kind::Forbidden, "ENDPOINT_FORBIDDEN"), "{error}");
     assert!(error.message().contains("clients"), "{error}");
     // Nor in a session that was begun to read.
-    let error = node.open().create("DROP TABLE t").unwrap_err();
+    let error = node.open().create(&["DROP TABLE t".into()]).unwrap_err();
     assert_eq!(error.code(), "ENDPOINT_FORBIDDEN");
     assert_eq!(node.database.position(), before);
 }
