@@ -1,14 +1,21 @@
 //! Values that one engine lets in and another does not expect, synced as programs do it: types that SQLite makes up
 //! as it goes, keys that are NULL, versions that are none.
 
+#[path = "support/postgres.rs"]
+mod postgres;
+
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use postgres::Server;
 use rusqlite::Connection;
 use syncline::endpoint::Endpoint;
 use syncline::endpoint::open::open;
 use syncline::endpoint::sqlite::Access;
-use syncline::sync::{DiffOptions, DiffReport, Event, SyncOptions, SyncReport, diff, sync_once};
+use syncline::sync::{
+    DiffOptions, DiffReport, Event, Selection, SyncOptions, SyncReport, diff, sync_once,
+};
 
 fn opened(address: &str, access: Access) -> Box<dyn Endpoint> {
     open(address, access).unwrap_or_else(|error| panic!("{address}: {error:?}"))
@@ -123,4 +130,129 @@ fn rows_whose_primary_key_is_null_are_all_synced() {
     let applied = report.tables[0].applied;
     assert_eq!((applied.updated, applied.inserted, applied.deleted), (1, 0, 0));
     files.assert_alike(rows);
+}
+
+/// By versions alone: the walk takes one row a round, from the first key on.
+fn by_version() -> SyncOptions {
+    let versions = vec![("t".to_owned(), "v".to_owned())];
+    let selection = Selection { versions, ..Selection::default() };
+    let (overlap, walk_within) = (Duration::ZERO, Duration::from_secs(1 << 30));
+    SyncOptions { selection, create: true, overlap, walk_least: 1, walk_within, ..created() }
+}
+
+/// A's and B's address, and statements that run on A after B is filled; then row 30 has to be there.
+fn assert_it_arrives(a: &str, b: &str, run: impl Fn(&str), changes: &[&str]) {
+    sync_with(a, b, &by_version());
+    sync_with(a, b, &by_version());
+    for change in changes {
+        run(change);
+        let report = sync_with(a, b, &by_version());
+        let applied = report.tables[0].applied;
+        assert_eq!(applied.updated + applied.inserted, 1, "{change}");
+        assert!(compared(a, b).equal(), "{change}");
+    }
+}
+
+/// What SQLite takes for lower, for it is spelled shorter or in another zone, is as new, or newer.
+#[test]
+fn moments_that_are_spelled_in_other_ways_arrive() {
+    let Some(server) = Server::get() else { return };
+    for (kind, newest, changes) in [
+        (
+            "DATETIME",
+            "2024-01-31 23:00",
+            ["2024-01-31 23:00", "2024-01-31T23:00:00.0", "2024-01-31 23:00:00.1"],
+        ),
+        (
+            "TIMESTAMPTZ",
+            "2024-02-01 02:00+03",
+            ["2024-01-31T20:00:00-03:00", "2024-01-31 22:30-02:30", "2024-02-02 00:00:00+14"],
+        ),
+        ("DATE", "2024-01-31T", ["2024-01-31", "2024-01-31 00:00", "2024-02-01"]),
+    ] {
+        let (files, b) = (Files::new(), server.database());
+        files.sql("a.db", &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v {kind}, x TEXT)"));
+        files.sql(
+            "a.db",
+            &format!(
+                "INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) \
+                    SELECT i, '2024-01-01 00:00', '' FROM n; UPDATE t SET v = '{newest}' WHERE id = 40"
+            ),
+        );
+        let changes = changes
+            .iter()
+            .enumerate()
+            .map(|(i, v)| format!("UPDATE t SET v = '{v}', x = x || '{i}' WHERE id = {}", 30 + i));
+        let changes: Vec<String> = changes.collect();
+        let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
+        assert_it_arrives(&files.path("a.db"), &b, |sql| files.sql("a.db", sql), &changes);
+    }
+}
+
+/// It would stand above all versions for ever.
+#[test]
+fn what_is_no_version_does_not_stop_those_that_are() {
+    let files = Files::new();
+    files.sql("a.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, v DATETIME, x TEXT)");
+    files.sql("a.db", "INSERT INTO t VALUES (1, '2024-01-01 00:00:00', ''), (2, 'garbage', ''), (30, '2024-01-02 00:00:00', '')");
+    let changes = [
+        "UPDATE t SET v = '2024-01-02 00:00:00', x = 'tie' WHERE id = 30",
+        "INSERT INTO t VALUES (31, '2024-01-03 00:00:00', 'new')",
+    ];
+    let (a, b) = (files.path("a.db"), files.path("b.db"));
+    assert_it_arrives(&a, &b, |sql| files.sql("a.db", sql), &changes);
+    // The row itself is found by the walk.
+    files.sql("a.db", "UPDATE t SET x = 'walked' WHERE id = 2");
+    (0..6).for_each(|_| drop(sync_with(&a, &b, &by_version())));
+    assert!(compared(&a, &b).equal());
+}
+
+#[test]
+fn infinity_is_no_version_and_a_key_like_others() {
+    let Some(server) = Server::get() else { return };
+    for (kind, one, next) in [
+        ("timestamptz", "2024-01-02 00:00:00", "2024-01-03 00:00:00"),
+        ("date", "2024-01-02", "2024-01-03"),
+        ("float8", "1.5", "2.5"),
+    ] {
+        let (files, a) = (Files::new(), server.database());
+        let name = a.rsplit('/').next().unwrap().to_owned();
+        let sql = |sql: &str| drop(server.sql(&name, sql));
+        let top = if kind == "float8" { "NaN" } else { "infinity" };
+        sql(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY, v {kind}, x text); \
+             INSERT INTO t VALUES (1, '{one}', ''), (2, '{one}', ''), (30, '{one}', '')"
+        ));
+        if kind != "float8" {
+            sql("INSERT INTO t VALUES (3, 'infinity', ''), (4, '-infinity', '')");
+        }
+        let changes = [
+            "UPDATE t SET x = 'tie' WHERE id = 30".to_owned(),
+            format!("INSERT INTO t VALUES (31, '{next}', '')"),
+        ];
+        let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
+        let b = files.path("b.db");
+        assert_it_arrives(&a, &b, sql, &changes);
+        // NaN is nothing that SQLite could hold.
+        sql(&format!("UPDATE t SET v = '{top}', x = 'top' WHERE id = 1"));
+        sync_with(&a, &b, &by_version());
+        sql(&format!("INSERT INTO t VALUES (32, '{next}', '')"));
+        let applied = sync_with(&a, &b, &by_version()).tables[0].applied;
+        assert_eq!(applied.inserted, 1, "{kind}");
+    }
+    let (files, a) = (Files::new(), server.database());
+    let name = a.rsplit('/').next().unwrap();
+    server.sql(name, "CREATE TABLE k (d date, t timestamptz, x text, PRIMARY KEY (d, t)); \
+                      INSERT INTO k VALUES ('infinity', '-infinity', 'a'), ('2024-01-01', 'infinity', 'b')");
+    let b = files.path("b.db");
+    sync_with(&a, &b, &created());
+    assert!(compared(&a, &b).equal());
+    server.sql(name, "UPDATE k SET x = 'changed'");
+    let report = sync_with(&a, &b, &created());
+    assert_eq!(report.tables[0].applied.updated, 2);
+    let back = sync_with(&b, &a, &created());
+    assert!(back.tables[0].proved() && compared(&a, &b).equal());
+    files.sql("b.db", "UPDATE k SET x = 'and back'");
+    let back = sync_with(&b, &a, &created());
+    assert_eq!((back.tables[0].applied.updated, back.tables[0].proved()), (2, true));
 }

@@ -108,9 +108,8 @@ impl Endpoint for MemoryEndpoint {
         strict: bool,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        for (of_row, key, row) in self.by_version(plan)? {
-            let reached = version.is_none_or(|v| &of_row[..] > v || !strict && of_row == v);
-            if reached {
+        for (_, key, row) in self.by_version(plan)? {
+            if plan.has_reached(row, version, strict)? {
                 sink(key, row)?;
             }
         }

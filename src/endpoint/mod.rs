@@ -41,6 +41,7 @@ pub mod postgres;
 pub mod sort;
 pub mod sqlite;
 pub mod table;
+pub mod version;
 pub mod wire;
 
 use std::fmt;
@@ -191,8 +192,9 @@ pub trait Endpoint: Send {
     /// For each range its chunks: see [`chunk`]. `bits` 64 or more: one chunk for the range.
     fn digest(&mut self, plan: &Plan, ranges: &[Range], bits: u32) -> Result<Vec<Vec<Chunk>>>;
 
-    /// The rows whose version is at least (`strict`: above) this one, an encoded key of one value, in ascending
-    /// order of versions; all rows with a version, if none is given.
+    /// The rows whose version is at least (`strict`: above) this one, an encoded key of one value, in the order that
+    /// the engine gives them, which is ascending unless they are spelled in several ways; all rows with a
+    /// version, if none is given. What counts as one: see [`version`].
     fn since(
         &mut self,
         plan: &Plan,
@@ -201,7 +203,7 @@ pub trait Endpoint: Send {
         sink: &mut Sink<'_>,
     ) -> Result<()>;
 
-    /// The highest version, as an encoded key of one value; none if there are no rows or only NULLs.
+    /// The highest version, as an encoded key of one value; none if no row has one.
     fn newest(&mut self, plan: &Plan) -> Result<Option<Vec<u8>>>;
 
     /// The key of the n-th row (1 is the first) behind a key; none if there are fewer.

@@ -56,11 +56,4 @@ impl Plan {
     pub fn values(&self, row: &[u8]) -> Result<Vec<Value>> {
         canon::decode_row(row, self.columns.len())
     }
-
-    /// The row's version, encoded.
-    pub fn version_of(&self, row: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(index) = self.version else { return Ok(None) };
-        let value = &self.values(row)?[index];
-        Ok((!matches!(value, Value::Null)).then(|| canon::encode_key([value.as_ref()])))
-    }
 }

@@ -57,6 +57,42 @@ pub enum Type {
     Json,
 }
 
+impl Type {
+    /// What a type means where any word may be declared: SQLite itself looks at parts of the word, and so does this.
+    pub fn meant_by(declared: &str) -> Type {
+        let word = declared.to_ascii_uppercase();
+        let has = |part: &str| word.contains(part);
+        let (size, _) = numbers(declared);
+        match () {
+            () if word.is_empty() || has("ANY") => Type::Stored,
+            () if has("BOOL") => Type::Boolean,
+            () if has("TIMESTAMPTZ") || has("WITH TIME ZONE") => Type::Timestamptz { digits: 6 },
+            () if has("DATETIME") || has("TIMESTAMP") => Type::Timestamp { digits: 6 },
+            () if has("DATE") => Type::Date,
+            () if has("UUID") || has("GUID") => Type::Uuid,
+            () if has("JSON") => Type::Json,
+            () if has("INT") && !has("POINT") => Type::Integer,
+            () if has("TIME") => Type::Time { digits: 6 },
+            () if has("CHAR") || has("CLOB") || has("TEXT") => Type::Text { padded: false },
+            () if has("BLOB") || has("BINARY") || has("BYTEA") => Type::Bytes,
+            () if has("REAL") || has("FLOA") || has("DOUB") => Type::Real { single: false },
+            // With numeric affinity SQLite keeps 15 digits; in a column of text, all.
+            () if has("DEC") || has("NUM") => {
+                Type::Decimal { exact: size.is_some_and(|size| size <= 15) }
+            }
+            () => Type::Stored,
+        }
+    }
+}
+
+/// The numbers in brackets behind a type.
+pub(super) fn numbers(declared: &str) -> (Option<u32>, Option<u32>) {
+    let inside = declared.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    let mut numbers =
+        inside.map_or("", |(inside, _)| inside).split(',').map(|n| n.trim().parse().ok());
+    (numbers.next().flatten(), numbers.next().flatten())
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

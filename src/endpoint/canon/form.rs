@@ -31,6 +31,11 @@ pub fn is_ready(value: ValueRef<'_>, agreed: Type) -> bool {
     )
 }
 
+/// Whether a value is one of this type, in whatever form.
+pub fn conforms(value: ValueRef<'_>, agreed: Type) -> bool {
+    conformed(value, agreed).is_some()
+}
+
 fn conformed(value: ValueRef<'_>, agreed: Type) -> Option<Value> {
     if value.is_null() {
         return Some(Value::Null);

@@ -22,7 +22,7 @@
 
 pub mod form;
 mod json;
-mod moment;
+pub(super) mod moment;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 

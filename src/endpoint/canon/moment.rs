@@ -43,6 +43,11 @@ pub(super) fn date(text: &str) -> Option<String> {
     Some(date)
 }
 
+/// The date so many days before this one.
+pub(in crate::endpoint) fn days_before(date: &str, days: i64) -> Option<String> {
+    date_of(days_of(date)? - days)
+}
+
 /// A time of day, or a span of hours as MySQL has it.
 pub(super) fn time(text: &str, digits: u8) -> Option<String> {
     let text = text.trim();

@@ -14,6 +14,7 @@ use crate::change::Value;
 use crate::endpoint::canon;
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
+use crate::endpoint::version;
 use crate::endpoint::{Key, Plan, PlannedColumn, Row, Sink, Type};
 use crate::error::{Error, Result};
 
@@ -309,7 +310,7 @@ pub(super) fn since(
     let (name, by) = version_column(plan);
     let mut condition = format!("{name} IS NOT NULL");
     let mut arguments = Vec::new();
-    if let Some(version) = version {
+    if let Some(version) = version.filter(|_| sorts_as_versions(plan)) {
         let column = &plan.columns[plan.version.expect("the plan has a version")];
         let values = canon::decode_key(version)?;
         let bound = values.first().and_then(|value| version_bound(column, value));
@@ -321,11 +322,18 @@ pub(super) fn since(
     let sql = format!("{} ORDER BY {by}", selection(plan, Some(condition)));
     each(session, plan, &sql, arguments, &mut |key, row| {
         // A column may keep more digits than what was agreed on.
-        match strict && version.is_some() && plan.version_of(row)?.as_deref() == version {
-            true => Ok(()),
-            false => sink(key, row),
+        match plan.has_reached(row, version, strict)? {
+            true => sink(key, row),
+            false => Ok(()),
         }
     })
+}
+
+/// Whether the server's order is that of versions: text that stands for numbers or moments has its own.
+fn sorts_as_versions(plan: &Plan) -> bool {
+    let column = &plan.columns[plan.version.expect("the plan has a version")];
+    let by_bytes = matches!(column.agreed, Type::Text { .. } | Type::Uuid | Type::Bytes);
+    by_bytes || !Declared::of(&column.declared).is_text()
 }
 
 fn version_bound(column: &PlannedColumn, value: &Value) -> Option<Sql> {
@@ -339,13 +347,13 @@ fn version_bound(column: &PlannedColumn, value: &Value) -> Option<Sql> {
 
 /// The highest version.
 pub(super) fn newest(session: &mut Session, plan: &Plan) -> Result<Option<Key>> {
-    let (name, by) = version_column(plan);
-    let condition = format!("{name} IS NOT NULL");
-    let sql = format!("{} ORDER BY {by} DESC LIMIT 1", selection(plan, Some(condition)));
-    let mut newest = None;
-    each(session, plan, &sql, Vec::new(), &mut |_, row| {
-        newest = plan.version_of(row)?;
-        Ok(())
-    })?;
-    Ok(newest)
+    let plan = plan.only_versions();
+    let (name, by) = version_column(&plan);
+    let there = selection(&plan, Some(format!("{name} IS NOT NULL")));
+    version::highest(&plan, |most, sink| {
+        let most = most.filter(|_| sorts_as_versions(&plan));
+        let most = most.map_or(String::new(), |most| format!(" LIMIT {most}"));
+        let sql = format!("{there} ORDER BY {by} DESC{most}");
+        each(session, &plan, &sql, Vec::new(), sink)
+    })
 }

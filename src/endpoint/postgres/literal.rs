@@ -31,6 +31,17 @@ pub(super) fn is_comparable(column: Planned<'_>) -> bool {
     held.base.is_exact(held.digits, planned.agreed)
 }
 
+/// Whether of two values the lower one is nowhere the higher one under the agreed type: digits of a second that are
+/// cut off make equal what was not, and no more.
+pub(super) fn keeps_order(column: Planned<'_>) -> bool {
+    let (planned, held) = column;
+    matches!(
+        (held.base, planned.agreed),
+        (Base::Timestamp | Base::Timestamptz, Type::Timestamptz { .. })
+            | (Base::Timestamp, Type::Timestamp { .. })
+    )
+}
+
 /// Whether the order is that of canonical keys for all values, and an index has it. (Of dates, those before
 /// Christ come out of order.)
 pub(super) fn is_total(column: &Planned<'_>) -> bool {
@@ -86,6 +97,11 @@ fn is_of(base: Base, text: &str) -> bool {
     // Of the second after the last one of a minute PostgreSQL makes the next minute.
     let even = !text.contains(":60");
     match base {
+        Base::Date | Base::Timestamp | Base::Timestamptz
+            if matches!(text, "infinity" | "-infinity") =>
+        {
+            true
+        }
         Base::Uuid => text.len() == 36 && back(text.replace('-', ""), Type::Uuid),
         Base::Date => back(format!("{text} 00:00:00"), Type::Date),
         Base::Timestamp | Base::Timestamptz => {
@@ -128,12 +144,15 @@ mod tests {
         assert_eq!(of(Base::Date, "2024-02-29").as_deref(), Some("2024-02-29"));
         assert!(of(Base::Timestamp, "2024-02-29 10:00:00.5").is_some());
         assert!(of(Base::Time, "23:59:59").is_some());
+        assert!(of(Base::Date, "infinity").is_some());
+        assert!(of(Base::Timestamptz, "-infinity").is_some());
         assert!(of(Base::Numeric, "-0.5").is_some());
         assert!(of(Base::Uuid, "6ba7b810-9dad-11d1-80b4-00c04fd430c8").is_some());
         for (base, text) in [
             (Base::Date, "2023-02-29"),
             (Base::Date, "2024-02-29 00:00:00"),
             (Base::Date, "x"),
+            (Base::Date, "Infinity"),
             (Base::Timestamp, "2024-02-29"),
             (Base::Timestamp, "2024-02-30 10:00:00"),
             (Base::Timestamp, "2024-02-29 10:00:60"),

@@ -22,6 +22,7 @@ use crate::change::Value;
 use crate::endpoint::canon;
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
+use crate::endpoint::version;
 use crate::endpoint::{Key, Plan, PlannedColumn, Sink};
 use crate::error::{Error, Result};
 
@@ -246,28 +247,31 @@ impl<'a> Reading<'a> {
     ) -> Result<()> {
         let (name, by) = self.version()?;
         let bound = version.map(canon::decode_key).transpose()?.and_then(|mut values| values.pop());
-        let condition = match bound {
+        // A value that PostgreSQL does not know bounds nothing.
+        let condition = match bound.and_then(|value| literal::of(by.1, &value)) {
             None => format!("{name} IS NOT NULL"),
-            Some(value) => {
-                let literal = literal::of(by.1, &value).ok_or_else(|| self.unusable())?;
-                format!("{name} {} {literal}", if strict { ">" } else { ">=" })
-            }
+            Some(literal) => format!("{name} >= {literal}"),
         };
         let select = format!("{} ORDER BY {name}", self.select("", &[condition])?);
-        self.each(session, &select, sink)
+        self.each(session, &select, &mut |key, row| match self
+            .plan
+            .has_reached(row, version, strict)?
+        {
+            true => sink(key, row),
+            false => Ok(()),
+        })
     }
 
     /// The highest version.
     pub fn newest(&self, session: &mut Session) -> Result<Option<Key>> {
         let (name, _) = self.version()?;
-        let select = self.select("", &[format!("{name} IS NOT NULL")])?;
-        let select = format!("{select} ORDER BY {name} DESC LIMIT 1");
-        let mut newest = None;
-        self.each(session, &select, &mut |_, row| {
-            newest = self.plan.version_of(row)?;
-            Ok(())
-        })?;
-        Ok(newest)
+        let plan = self.plan.only_versions();
+        let reading = Reading { plan: &plan, ..*self };
+        let there = reading.select("", &[format!("{name} IS NOT NULL")])?;
+        version::highest(&plan, |most, sink| {
+            let most = most.map_or(String::new(), |most| format!(" LIMIT {most}"));
+            reading.each(session, &format!("{there} ORDER BY {name} DESC{most}"), sink)
+        })
     }
 
     /// The version as it is ordered by, and its column.
@@ -276,7 +280,7 @@ impl<'a> Reading<'a> {
         let column = self.columns()?[place];
         let name = quoted(&column.0.name);
         let by = match literal::ordered(column, &name) {
-            None if literal::is_comparable(column) => Some(name),
+            None if literal::is_comparable(column) || literal::keeps_order(column) => Some(name),
             by => by,
         };
         by.map(|by| (by, column)).ok_or_else(|| self.unusable())

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{failed, quoted};
+use crate::endpoint::table::numbers;
 use crate::endpoint::{Column, ForeignKey, OnDelete, Table, Type};
 use crate::error::Result;
 
@@ -117,7 +118,7 @@ fn columns(
         let (size, scale) = numbers(&declared);
         let folds = collations.iter().any(|(column, by)| *column == name && by != "BINARY");
         columns.push(Column {
-            kind: kind(&declared),
+            kind: Type::meant_by(&declared),
             not_null,
             generated: hidden >= 2,
             folds_case: folds,
@@ -187,38 +188,4 @@ fn about_rows(connection: &Connection, table: &str) -> Option<u64> {
     let sql = format!("SELECT max(rowid) FROM {}", quoted(table));
     let highest = connection.query_row(&sql, [], |row| row.get::<_, Option<i64>>(0)).optional();
     highest.ok().flatten().map(|highest| u64::try_from(highest.unwrap_or(0)).unwrap_or(0))
-}
-
-/// The numbers in brackets behind a type.
-fn numbers(declared: &str) -> (Option<u32>, Option<u32>) {
-    let inside = declared.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
-    let mut numbers =
-        inside.map_or("", |(inside, _)| inside).split(',').map(|n| n.trim().parse().ok());
-    (numbers.next().flatten(), numbers.next().flatten())
-}
-
-/// What a declared type means. SQLite itself looks at parts of the word, and so does this.
-fn kind(declared: &str) -> Type {
-    let word = declared.to_ascii_uppercase();
-    let has = |part: &str| word.contains(part);
-    let (size, _) = numbers(declared);
-    match () {
-        () if word.is_empty() || has("ANY") => Type::Stored,
-        () if has("BOOL") => Type::Boolean,
-        () if has("TIMESTAMPTZ") || has("WITH TIME ZONE") => Type::Timestamptz { digits: 6 },
-        () if has("DATETIME") || has("TIMESTAMP") => Type::Timestamp { digits: 6 },
-        () if has("DATE") => Type::Date,
-        () if has("UUID") || has("GUID") => Type::Uuid,
-        () if has("JSON") => Type::Json,
-        () if has("INT") && !has("POINT") => Type::Integer,
-        () if has("TIME") => Type::Time { digits: 6 },
-        () if has("CHAR") || has("CLOB") || has("TEXT") => Type::Text { padded: false },
-        () if has("BLOB") || has("BINARY") || has("BYTEA") => Type::Bytes,
-        () if has("REAL") || has("FLOA") || has("DOUB") => Type::Real { single: false },
-        // With numeric affinity SQLite keeps 15 digits; in a column of text, all.
-        () if has("DEC") || has("NUM") => {
-            Type::Decimal { exact: size.is_some_and(|size| size <= 15) }
-        }
-        () => Type::Stored,
-    }
 }

@@ -10,6 +10,7 @@ use crate::change::{Digest, Value, ValueRef};
 use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
+use crate::endpoint::version::{self, lowest_spelling};
 use crate::endpoint::{Key, Plan, Row, Sink, Type};
 use crate::error::{Error, Result};
 
@@ -262,8 +263,22 @@ pub(super) fn keys(
     Ok(())
 }
 
+/// The version's column by its bytes, which is how canonical text is compared.
 fn version_column(plan: &Plan) -> String {
-    quoted(&plan.columns[plan.version.expect("the plan has a version")].name)
+    let column = &plan.columns[plan.version.expect("the plan has a version")];
+    format!("{} COLLATE BINARY", quoted(&column.name))
+}
+
+/// The condition that finds all rows of at least this version, and more; and what is bound to it.
+fn at_least(plan: &Plan, version: Option<&[u8]>) -> Result<(String, Vec<Value>)> {
+    let column = &plan.columns[plan.version.expect("the plan has a version")];
+    let version = version.map(canon::decode_key).transpose()?;
+    let lowest = version.and_then(|version| lowest_spelling(column, version.first()?));
+    let name = version_column(plan);
+    Ok(match lowest {
+        None => (format!("{name} IS NOT NULL"), Vec::new()),
+        Some(lowest) => (format!("{name} >= ?"), vec![lowest]),
+    })
 }
 
 /// The rows from a version on.
@@ -274,32 +289,43 @@ pub(super) fn since(
     strict: bool,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let column = version_column(plan);
-    let (condition, arguments) = match version {
-        None => (format!("{column} IS NOT NULL"), Vec::new()),
-        Some(version) => {
-            (format!("{column} {} ?", if strict { ">" } else { ">=" }), canon::decode_key(version)?)
-        }
-    };
-    let sql = format!("{} ORDER BY {column}", selection(plan, &[condition]));
+    let (condition, arguments) = at_least(plan, version)?;
+    let sql = format!("{} ORDER BY {}", selection(plan, &[condition]), version_column(plan));
     let mut select = connection.prepare_cached(&sql).map_err(failed)?;
-    each(plan, &mut select, &arguments, |key, row| sink(key, row))
+    each(plan, &mut select, &arguments, |key, row| {
+        match plan.has_reached(row, version, strict)? {
+            true => sink(key, row),
+            false => Ok(()),
+        }
+    })
 }
 
-/// The highest version.
+/// The highest version: the first one from above, or one of those that SQLite may have put below it.
 pub(super) fn newest(connection: &Connection, plan: &Plan) -> Result<Option<Key>> {
-    let column = version_column(plan);
-    let sql = format!(
-        "{} ORDER BY {column} DESC LIMIT 1",
-        selection(plan, &[format!("{column} IS NOT NULL")])
-    );
-    let mut select = connection.prepare_cached(&sql).map_err(failed)?;
-    let mut newest = None;
-    each(plan, &mut select, &[], |_, row| {
-        newest = plan.version_of(row)?;
+    let plan = plan.only_versions();
+    let (name, (there, _)) = (version_column(&plan), at_least(&plan, None)?);
+    let first = version::highest(&plan, |most, sink| {
+        let most = most.map_or(-1, |most| most as i64);
+        let sql = format!(
+            "{} ORDER BY {name} DESC LIMIT {most}",
+            selection(&plan, std::slice::from_ref(&there))
+        );
+        let mut select = connection.prepare_cached(&sql).map_err(failed)?;
+        each(&plan, &mut select, &[], |key, row| sink(key, row))
+    })?;
+    let Some(mut newest) = first else { return Ok(None) };
+    let (condition, arguments) = at_least(&plan, Some(&newest))?;
+    if arguments == canon::decode_key(&newest)? {
+        return Ok(Some(newest));
+    }
+    let mut select = connection.prepare_cached(&selection(&plan, &[condition])).map_err(failed)?;
+    each(&plan, &mut select, &arguments, |_, row| {
+        if let Some(version) = plan.version_of(row)? {
+            newest = version.max(std::mem::take(&mut newest));
+        }
         Ok(())
     })?;
-    Ok(newest)
+    Ok(Some(newest))
 }
 
 /// The key of the n-th row behind a key.
