@@ -6,6 +6,7 @@
 //! Left out: waiting for a copy that lags by more than the looks take ([`DiffOptions::looks`]).
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use crate::change::{Digest, Value};
 use crate::endpoint::chunk::Difference;
@@ -140,7 +141,7 @@ fn diff_pairs(
     options: &DiffOptions,
     events: &mut Events<'_>,
 ) -> Result<DiffReport> {
-    let mut first = Vec::new();
+    let (mut first, mut began) = (Vec::new(), Instant::now());
     for pair in &pairs.pairs {
         events(Event::Comparing { table: pair.name() });
         let look = first_look(ends, pair)?;
@@ -152,7 +153,8 @@ fn diff_pairs(
             break;
         }
         if let Some(pause) = pause {
-            std::thread::sleep(*pause);
+            std::thread::sleep(pause.saturating_sub(began.elapsed()));
+            began = Instant::now();
             both(ends, |end, _| end.begin())?;
         }
         for (pair, look) in pairs.pairs.iter().zip(&mut first) {

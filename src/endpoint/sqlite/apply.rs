@@ -165,7 +165,7 @@ impl<'a> Writer<'a> {
         let mut written = statement.query(params_from_iter(values.iter().map(Bound)))?;
         let mut renderer = read::Renderer::new(self.plan);
         while let Some(row) = written.next()? {
-            let kept = renderer.render(row)?.1;
+            let kept = renderer.render_sql(row)?.1;
             if kept != wanted {
                 return Err(Failed::Ours(altered(self.plan, kept, wanted)?));
             }

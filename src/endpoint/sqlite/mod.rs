@@ -10,7 +10,9 @@
 mod apply;
 mod create;
 mod describe;
+mod pages;
 mod read;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -104,7 +106,6 @@ impl SqliteEndpoint {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|e| cannot(e.to_string()))?;
-        connection.execute_batch("PRAGMA mmap_size = 268435456").map_err(failed)?;
         SqliteEndpoint::over(connection, format!("sqlite:{}", path.display()))
     }
 
@@ -115,7 +116,7 @@ impl SqliteEndpoint {
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)
             .map_err(failed)?;
         connection
-            .execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16000")
+            .execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -8000")
             .map_err(failed)?;
         let (leaves, unordered) = Default::default();
         Ok(SqliteEndpoint { address, connection, leaves, unordered })

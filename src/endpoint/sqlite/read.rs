@@ -1,10 +1,12 @@
-//! Reading rows of a SQLite file in canonical form.
+//! Reading rows of a SQLite file in canonical form: from its pages where that gives them in order, else by SQL.
 
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::types::{ToSqlOutput, ValueRef as Sql};
 use rusqlite::{CachedStatement, Connection, Row as SqlRow, Statement, params_from_iter};
 
+use super::pages::Rowids;
+use super::record::Records;
 use super::{failed, quoted};
 use crate::change::{Digest, Value, ValueRef};
 use crate::endpoint::canon::{self, form};
@@ -64,12 +66,20 @@ impl<'a> Renderer<'a> {
         Renderer { plan, key: Vec::new(), row: Vec::new() }
     }
 
-    /// Key and row.
-    pub fn render(&mut self, row: &SqlRow<'_>) -> Result<(&[u8], &[u8])> {
+    /// Key and row of what SQL answered.
+    pub fn render_sql(&mut self, row: &SqlRow<'_>) -> Result<(&[u8], &[u8])> {
+        self.render(|i| Ok(value(row.get_ref(i).map_err(failed)?)))
+    }
+
+    /// Key and row, given the values by their places in the plan.
+    pub fn render<'v>(
+        &mut self,
+        value_at: impl Fn(usize) -> Result<ValueRef<'v>>,
+    ) -> Result<(&[u8], &[u8])> {
         self.key.clear();
         self.row.clear();
         for (i, column) in self.plan.columns.iter().enumerate() {
-            let value = value(row.get_ref(i).map_err(failed)?);
+            let value = value_at(i)?;
             let ready = form::is_ready(value, column.agreed);
             let owned = if ready { None } else { Some(form::conform(value, column.agreed)) };
             let value = owned.as_deref().map_or(value, Value::as_ref);
@@ -82,17 +92,22 @@ impl<'a> Renderer<'a> {
     }
 }
 
-/// Text that is not UTF-8 counts as the bytes that it is.
+/// A value as SQL gives it.
 pub(super) fn value(sql: Sql<'_>) -> ValueRef<'_> {
     match sql {
         Sql::Null => ValueRef::Null,
         Sql::Integer(i) => ValueRef::Integer(i),
         Sql::Real(r) => ValueRef::Real(r),
-        Sql::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) => ValueRef::Text(text),
-            Err(_) => ValueRef::Blob(text),
-        },
+        Sql::Text(bytes) => text(bytes),
         Sql::Blob(blob) => ValueRef::Blob(blob),
+    }
+}
+
+/// Text that is not UTF-8 counts as the bytes that it is.
+pub(super) fn text(bytes: &[u8]) -> ValueRef<'_> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ValueRef::Text(text),
+        Err(_) => ValueRef::Blob(bytes),
     }
 }
 
@@ -105,7 +120,7 @@ fn each(
     let mut renderer = Renderer::new(plan);
     let mut rows = select.query(params_from_iter(arguments.iter().map(Bound))).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
-        let (key, row) = renderer.render(row)?;
+        let (key, row) = renderer.render_sql(row)?;
         then(key, row)?;
     }
     Ok(())
@@ -113,6 +128,9 @@ fn each(
 
 /// All rows, in no order.
 fn every(connection: &Connection, plan: &Plan, sink: &mut Sink<'_>) -> Result<()> {
+    if let Some(mut records) = Records::of(connection, plan)? {
+        return records.each(plan, Rowids { after: None, upto: None }, sink);
+    }
     let mut all = connection.prepare_cached(&selection(plan, &[])).map_err(failed)?;
     each(plan, &mut all, &[], |key, row| sink(key, row))
 }
@@ -129,7 +147,7 @@ pub(super) fn rowids(
     let mut renderer = Renderer::new(plan);
     let mut found: HashMap<Digest, Vec<i64>> = HashMap::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        let hash = plan.hash(renderer.render(row)?.1);
+        let hash = plan.hash(renderer.render_sql(row)?.1);
         if wanted(hash) {
             let rowid = row.get(plan.columns.len()).map_err(failed)?;
             found.entry(hash).or_default().push(rowid);
@@ -166,8 +184,13 @@ fn in_order(
     ranges: &[Range],
     sink: &mut Sink<'_>,
 ) -> Result<()> {
+    let mut records = Records::of(connection, plan)?;
     let mut last: Option<Key> = None;
     for range in ranges {
+        if let (Some(records), Some(rowids)) = (&mut records, Records::rowids(range)?) {
+            records.each(plan, rowids, sink)?;
+            continue;
+        }
         let (sql, arguments) = selection_in(plan, range)?;
         let mut select = connection.prepare_cached(&sql).map_err(failed)?;
         each(plan, &mut select, &arguments, |key, row| {
