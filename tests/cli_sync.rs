@@ -1,124 +1,14 @@
 //! `diff` and `sync` as people run them: the real binary on SQLite files.
 
+#[path = "support/files.rs"]
+mod files;
+
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use rusqlite::Connection;
-use serde_json::{Value as Json, json};
-
-/// Two files that go with the test.
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-const TABLE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, version INTEGER, content TEXT)";
-
-impl Place {
-    /// Both with what `sql` makes.
-    fn with(sql: &str) -> Place {
-        let place = Place { dir: tempfile::tempdir().unwrap() };
-        place.sql("a.db", sql);
-        place.sql("b.db", sql);
-        place
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn sql(&self, name: &str, sql: &str) {
-        Connection::open(self.file(name)).unwrap().execute_batch(sql).unwrap();
-    }
-
-    fn rows(&self, name: &str, sql: &str) -> Vec<String> {
-        let connection = Connection::open(self.file(name)).unwrap();
-        let mut select = connection.prepare(sql).unwrap();
-        let columns = select.column_count();
-        let text = |row: &rusqlite::Row<'_>| {
-            let value = |i| row.get::<_, rusqlite::types::Value>(i).map(|v| format!("{v:?}"));
-            (0..columns).map(value).collect::<Result<Vec<_>, _>>().map(|v| v.join(" "))
-        };
-        select.query_map([], text).unwrap().collect::<Result<_, _>>().unwrap()
-    }
-
-    /// Compares every row, without asking the program.
-    fn assert_equal(&self, sql: &str) {
-        let (a, b) = (self.rows("a.db", sql), self.rows("b.db", sql));
-        assert!(
-            a == b,
-            "{} rows and {} rows: {:?}",
-            a.len(),
-            b.len(),
-            a.iter().zip(&b).find(|(a, b)| a != b)
-        );
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_syncline"));
-        command.args(arguments).current_dir(self.dir.path());
-        command.env_remove("SYNCLINE_A").env_remove("SYNCLINE_B").stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Run {
-        Run(self.command(arguments).output().unwrap())
-    }
-
-    fn sync(&self, more: &[&str]) -> Run {
-        self.run(&[&["sync", "a.db", "b.db"], more].concat())
-    }
-
-    fn versioned(&self, more: &[&str]) -> Run {
-        self.sync(&[&["--version-column", "t=version"], more].concat())
-    }
-
-    fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(arguments);
-        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-}
-
-struct Run(Output);
-
-impl Run {
-    fn out(&self) -> String {
-        String::from_utf8(self.0.stdout.clone()).unwrap()
-    }
-
-    fn err(&self) -> String {
-        String::from_utf8(self.0.stderr.clone()).unwrap()
-    }
-
-    #[track_caller]
-    fn exits(self, code: i32) -> Run {
-        assert_eq!(self.0.status.code(), Some(code), "{}{}", self.out(), self.err());
-        self
-    }
-
-    fn lines(&self) -> Vec<Json> {
-        self.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use files::{Place, TABLE, eventually};
+use serde_json::json;
 
 const FOUR: &str =
     "INSERT INTO t VALUES (1, 210, 'a'), (2, 221, 'b'), (3, 234, 'c'), (4, 245, 'd')";

@@ -4,9 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::json;
 
+use super::exit::{Exit, Failure};
 use crate::config::units;
-use crate::endpoint::open::open;
+use crate::endpoint::open::{none_yet, open};
 use crate::endpoint::sqlite::Access;
 use crate::endpoint::{Endpoint, Traffic};
 use crate::error::{Error, Result};
@@ -59,17 +61,41 @@ fn not_a_pair(entry: &str, by: char, what: &str) -> Error {
 pub type Opened = (Box<dyn Endpoint>, Box<dyn Endpoint>);
 
 /// Opens both sides; B to be written, or not.
-pub fn open_both(a: &str, b: &str, b_access: Access) -> Result<Opened> {
+///
+/// `is_new`: a B that is a file may have to be made, and is not made yet.
+pub fn open_both(a: &str, b: &str, b_access: Access, is_new: bool) -> Result<Opened> {
     let of = |side: &str, error: Error| {
         Error::new(error.kind(), error.code(), format!("{side}: {}", error.message()))
             .hint(error.hint_text().to_owned())
     };
     let a = open(a, Access::Read).map_err(|error| of("A", error))?;
-    let b = open(b, b_access).map_err(|error| of("B", error))?;
+    let b = match open(b, b_access) {
+        Err(error) if is_new && error.code() == "ENDPOINT_NOT_FOUND" => none_yet(b).ok_or(error),
+        opened => opened,
+    };
+    let b = b.map_err(|error| of("B", error))?;
     match a.address() == b.address() {
         true => Err(Error::invalid("SAME_ENDPOINT", format!("A and B are both {}", a.address()))
             .hint("name two different databases")),
         false => Ok((a, b)),
+    }
+}
+
+/// Why it came to no answer, for people and, where that was asked for, as a JSON line. No is an answer: whoever is
+/// locked out has none.
+pub fn refused(error: Error, json: bool) -> Failure {
+    if json {
+        println!(
+            "{}",
+            json!({"type": "error", "code": error.code(), "message": error.message(), "hint": error.hint_text()})
+        );
+    }
+    let was_asked_to = error.code() == "INTERRUPTED";
+    match Failure::from(error) {
+        failure if failure.exit == Exit::No && !was_asked_to => {
+            Failure { exit: Exit::Usage, ..failure }
+        }
+        failure => failure,
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
-use super::compared::{Progress, Selected, cost, number, open_both, traffic};
+use super::compared::{Progress, Selected, cost, number, open_both, refused, traffic};
 use super::exit::{Exit, Outcome};
 use super::shell::table;
 use crate::change::Value;
@@ -40,8 +40,12 @@ pub struct Diff {
 
 /// Compares.
 pub fn run(arguments: &Diff) -> Outcome {
+    compare(arguments).map_err(|error| refused(error, arguments.json))
+}
+
+fn compare(arguments: &Diff) -> crate::error::Result<Exit> {
     let selection = arguments.selected.selection(&[])?;
-    let mut opened = open_both(&arguments.a, &arguments.b, Access::Read)?;
+    let mut opened = open_both(&arguments.a, &arguments.b, Access::Read, false)?;
     let mut options = DiffOptions { selection, rows: arguments.rows, ..DiffOptions::default() };
     options.looks.extend(arguments.settle);
     let mut progress = Progress::new(arguments.json);

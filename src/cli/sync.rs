@@ -9,7 +9,9 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 use tokio::signal::unix::SignalKind;
 
-use super::compared::{Opened, Progress, Selected, cost, duration, number, open_both, traffic};
+use super::compared::{
+    Opened, Progress, Selected, cost, duration, number, open_both, refused, traffic,
+};
 use super::exit::{Exit, Failure, Outcome};
 use super::service;
 use super::shell::table;
@@ -113,14 +115,16 @@ impl Sync {
 /// Syncs.
 pub fn run(arguments: &Sync) -> Outcome {
     let stop = stop_on_signals()?;
+    let refuse = |error: Error| refused(error, arguments.json);
     if let Some(file) = &arguments.config {
         return service::run(file, arguments.json, &stop);
     }
     let (a, b) =
         (arguments.a.as_deref().unwrap_or_default(), arguments.b.as_deref().unwrap_or_default());
-    let job = Job { a, b, options: arguments.options()?, json: arguments.json };
+    let options = arguments.options().map_err(refuse)?;
+    let job = Job { a, b, options, json: arguments.json };
     match arguments.follow {
-        false => job.once(&stop),
+        false => job.once(&stop).map_err(refuse),
         true => job.follow(arguments.every, &stop, passes),
     }
 }
@@ -169,7 +173,7 @@ pub struct Job<'j> {
 impl Job<'_> {
     fn open(&self) -> crate::error::Result<Opened> {
         let access = if self.options.dry_run { Access::Read } else { Access::Write };
-        open_both(self.a, self.b, access)
+        open_both(self.a, self.b, access, self.options.dry_run && self.options.create)
     }
 
     fn round(
@@ -204,7 +208,7 @@ impl Job<'_> {
         report
     }
 
-    fn once(&self, stop: &AtomicBool) -> Outcome {
+    fn once(&self, stop: &AtomicBool) -> crate::error::Result<Exit> {
         let mut opened = self.open()?;
         let mut progress = Progress::new(self.json);
         let report = self.round(&mut opened, &mut progress, stop)?;
@@ -419,6 +423,10 @@ fn verdict(report: &SyncReport, options: &SyncOptions) -> String {
             "what is new has arrived, and what was compared is equal; `diff` compares all of it\n"
                 .into()
         }
-        () => "A changed while it was read: run it again, or use --follow\n".into(),
+        () => format!(
+            "B is not what was written to it, after {} rounds: somebody else writes there, or a trigger or a rule makes \
+             other rows of these; `diff` shows which\n",
+            report.rounds
+        ),
     }
 }

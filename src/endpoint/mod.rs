@@ -129,6 +129,13 @@ pub struct Applied {
     pub deleted: u64,
 }
 
+impl Applied {
+    /// How many rows it changed.
+    pub fn written(&self) -> u64 {
+        self.inserted + self.updated + self.deleted
+    }
+}
+
 impl std::ops::AddAssign for Applied {
     fn add_assign(&mut self, more: Applied) {
         self.inserted += more.inserted;

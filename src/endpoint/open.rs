@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
+
 use super::Endpoint;
 use super::http::{HttpEndpoint, Login};
 use super::sqlite::{Access, SqliteEndpoint};
@@ -22,6 +24,16 @@ pub fn open(address: &str, access: Access) -> Result<Box<dyn Endpoint>> {
 
 fn file(path: &str, access: Access) -> Result<Box<dyn Endpoint>> {
     Ok(Box::new(SqliteEndpoint::open(Path::new(path), access)?))
+}
+
+/// What a SQLite file is that nobody has made yet: empty. None for what is no file.
+pub fn none_yet(address: &str) -> Option<Box<dyn Endpoint>> {
+    let path = address.strip_prefix("sqlite:").unwrap_or(address);
+    if path.contains("://") || Path::new(path).exists() {
+        return None;
+    }
+    let memory = Connection::open_in_memory().ok()?;
+    Some(Box::new(SqliteEndpoint::over(memory, format!("sqlite:{path}")).ok()?))
 }
 
 fn unknown(scheme: &str) -> Error {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::endpoint::{Applied, Batch, Endpoint, Key, Row};
+use crate::endpoint::{Applied, Batch, Endpoint, Engine, Key, Row};
 use crate::error::{Error, Kind, Result};
 
 use super::event::{Event, Events};
@@ -199,7 +199,11 @@ impl<'t, 'a> Table<'t, 'a> {
     }
 
     fn write(&mut self, part: Part<'_>) -> Result<()> {
-        let mut pauses = PAUSES.iter();
+        self.write_with(part, &PAUSES)
+    }
+
+    fn write_with(&mut self, part: Part<'_>, pauses: &[Duration]) -> Result<()> {
+        let mut pauses_left = pauses.iter();
         loop {
             self.writing.check_stop()?;
             let error = match self.try_once(part) {
@@ -208,18 +212,23 @@ impl<'t, 'a> Table<'t, 'a> {
             };
             match fault(&error) {
                 Fault::Fatal => return Err(error),
-                Fault::Row => return self.halve_or_hold(part, error),
+                Fault::Row => return self.halve_or_hold(part, error, pauses),
                 Fault::Nobody => self.tuner.failed(),
             }
-            match pauses.next() {
+            match pauses_left.next() {
                 Some(pause) => std::thread::sleep(*pause),
-                // Somebody who answers this is not away.
-                None if part.len() > 0 && self.b.state("-").is_ok() => {
-                    return self.halve_or_hold(part, error);
+                // Somebody who answers this is not away: a row is too much for the line, or locked.
+                None if part.len() > 0 && !self.is_locked(&error) && self.b.state("-").is_ok() => {
+                    return self.halve_or_hold(part, error, &[]);
                 }
                 None => return Err(error),
             }
         }
+    }
+
+    /// Whether somebody else has all of B, and not just a row.
+    fn is_locked(&self, error: &Error) -> bool {
+        error.code() == "ENDPOINT_BUSY" && self.b.engine() == Engine::Sqlite
     }
 
     fn try_once(&mut self, part: Part<'_>) -> Result<()> {
@@ -258,12 +267,12 @@ impl<'t, 'a> Table<'t, 'a> {
         Ok(state)
     }
 
-    fn halve_or_hold(&mut self, part: Part<'_>, error: Error) -> Result<()> {
+    fn halve_or_hold(&mut self, part: Part<'_>, error: Error, pauses: &[Duration]) -> Result<()> {
         if part.len() > 1 {
             self.tuner.failed();
             let (first, second) = part.halves();
-            self.write(first)?;
-            return self.write(second);
+            self.write_with(first, pauses)?;
+            return self.write_with(second, pauses);
         }
         let row = part.puts.first().map(|(_, row)| &row[..]);
         let Some(key) = part.keys().next().cloned() else { return Err(error) };
@@ -278,11 +287,7 @@ impl<'t, 'a> Table<'t, 'a> {
             (self.writing.events)(Event::Held { table, key, reason: error.message() });
         }
         let entry = (self.writing.keep.held_name(table, &key), Some(as_text(&held)?));
-        let plan = self.pair.plan(1);
-        let state = [entry];
-        let in_b = if self.writing.keep.is_file() { &[] } else { &state[..] };
-        self.b.apply(&Batch { plan, puts: &[], deletes: &[], state: in_b })?;
-        self.writing.keep.keep(&state)?;
+        self.writing.keep.write(self.b, self.pair.plan(1), &[entry])?;
         self.held.insert(key, held);
         self.fresh += 1;
         match self.fresh > MOST_HELD {

@@ -15,7 +15,7 @@ use std::thread;
 
 use crate::change::Digest;
 use crate::endpoint::chunk::{self, Chunk, Difference, Part};
-use crate::endpoint::{Endpoint, Key, Range};
+use crate::endpoint::{Endpoint, Key, Plan, Range};
 use crate::error::{Error, Result};
 
 use super::pair::Pair;
@@ -80,14 +80,23 @@ fn digests(
     bits: u32,
 ) -> Result<(Chunked, Chunked)> {
     both(ends, |end, side| {
-        let plan = pair.plan(side);
-        match end.digest(plan, ranges, bits) {
-            // The endpoint has learned that it must sort.
-            Err(error) if error.code() == "KEYS_OUT_OF_ORDER" => end.digest(plan, ranges, bits),
-            chunks => chunks,
-        }
-        .map_err(|error| on_side(error, side))
+        digest(end, pair.plan(side), ranges, bits).map_err(|error| on_side(error, side))
     })
+}
+
+fn digest(end: &mut dyn Endpoint, plan: &Plan, ranges: &[Range], bits: u32) -> Result<Chunked> {
+    match end.digest(plan, ranges, bits) {
+        // The endpoint has learned that it must sort.
+        Err(error) if error.code() == "KEYS_OUT_OF_ORDER" => end.digest(plan, ranges, bits),
+        chunks => chunks,
+    }
+}
+
+/// How many rows one side has in a range, and their digest.
+pub fn total(end: &mut dyn Endpoint, plan: &Plan, range: &Range) -> Result<(u64, Digest)> {
+    let chunks = digest(end, plan, std::slice::from_ref(range), 64)?;
+    let sum = |sum: (u64, Digest), chunk: &Chunk| (sum.0 + chunk.rows, sum.1 + chunk.digest);
+    Ok(chunks.iter().flatten().fold((0, Digest::default()), sum))
 }
 
 /// Two keys of one side that are one under the agreed types: the endpoint does not know which side it is.
@@ -103,12 +112,10 @@ fn on_side(error: Error, side: usize) -> Error {
 
 /// What both sides hold in a range.
 pub fn totals(ends: &mut Ends<'_>, pair: &Pair, range: &Range) -> Result<Totals> {
-    let (a, b) = digests(ends, pair, std::slice::from_ref(range), 64)?;
-    let sum = |chunks: &[Vec<Chunk>]| {
-        chunks.iter().flatten().fold((0, Digest::default()), |s, c| (s.0 + c.rows, s.1 + c.digest))
-    };
-    let (of_a, of_b) = (sum(&a), sum(&b));
-    Ok(Totals { rows: [of_a.0, of_b.0], digests: [of_a.1, of_b.1] })
+    let (a, b) = both(ends, |end, side| {
+        total(end, pair.plan(side), range).map_err(|error| on_side(error, side))
+    })?;
+    Ok(Totals { rows: [a.0, b.0], digests: [a.1, b.1] })
 }
 
 /// Compares a range of a table; hands over what differs as it is found.

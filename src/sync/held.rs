@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Digest, Value};
-use crate::endpoint::{Key, canon};
+use crate::endpoint::{Key, Plan, canon};
 use crate::error::{Error, Kind};
 
 use super::position::hex;
@@ -23,7 +23,7 @@ pub struct Held {
     pub code: String,
     /// What the database said.
     pub reason: String,
-    /// It waits for another row, and is tried again each time.
+    /// It waits for another row, or for somebody else's lock, and is tried again each time.
     pub waits: bool,
     /// Since when, in seconds of Unix time.
     pub since: u64,
@@ -39,7 +39,8 @@ impl Held {
             row: row.map(fingerprint).unwrap_or_default(),
             code: why.code().to_owned(),
             reason: why.message().to_owned(),
-            waits: why.kind() == Kind::Behind,
+            waits: fault(why) == Fault::Nobody
+                || matches!(why.kind(), Kind::Behind | Kind::Conflict),
             since: now,
         }
     }
@@ -70,6 +71,17 @@ pub fn show_key(key: &[u8]) -> String {
     }
 }
 
+/// A key as text, by column.
+pub fn named_key(plan: &Plan, key: &[u8]) -> Vec<(String, String)> {
+    match canon::decode_key(key) {
+        Ok(values) if values.len() == plan.key => {
+            let names = plan.columns.iter().map(|column| column.name.clone());
+            names.zip(values.iter().map(show)).collect()
+        }
+        _ => vec![("key".to_owned(), show_key(key))],
+    }
+}
+
 /// A value for people.
 pub fn show(value: &Value) -> String {
     match value {
@@ -95,6 +107,8 @@ pub enum Fault {
 /// Whose fault an error of `apply` is.
 pub fn fault(error: &Error) -> Fault {
     match error.kind() {
+        // However few rows: there is no place for them.
+        _ if error.code() == "DISK_FULL" => Fault::Fatal,
         Kind::Invalid | Kind::Behind | Kind::Conflict => Fault::Row,
         Kind::Unavailable | Kind::Retry | Kind::Unknown => Fault::Nobody,
         Kind::Forbidden | Kind::Storage | Kind::Corrupt | Kind::Diverged => Fault::Fatal,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::endpoint::{Endpoint, Key};
+use crate::endpoint::{Batch, Endpoint, Key, Plan};
 use crate::error::{Error, Result};
 
 use super::held::Held;
@@ -31,11 +31,21 @@ fn io(path: &Path, error: impl std::fmt::Display) -> Error {
         .hint("name a file of an earlier run, or one that does not exist yet, in a directory that may be written")
 }
 
+/// The same file has the same name from wherever it is looked at.
+fn whole_path(address: &str) -> String {
+    let path = address.strip_prefix("sqlite:").and_then(|path| std::fs::canonicalize(path).ok());
+    path.map_or_else(|| address.to_owned(), |path| format!("sqlite:{}", path.display()))
+}
+
 impl Keep {
-    /// Of a sync from this address; in `file`, or in B.
-    pub fn open(from: &str, file: Option<&Path>) -> Result<Keep> {
-        let prefix = format!("{:016x}", xxh3_128(from.as_bytes()) as u64);
+    /// Of a sync from this address; in `file`, or in B. `read_only`: nothing will be kept.
+    pub fn open(from: &str, file: Option<&Path>, read_only: bool) -> Result<Keep> {
+        let prefix = format!("{:016x}", xxh3_128(whole_path(from).as_bytes()) as u64);
         let file = file.map(StateFile::open).transpose()?;
+        if let Some(file) = file.as_ref().filter(|_| !read_only) {
+            // A file that cannot be written must be known before rows are.
+            file.write()?;
+        }
         Ok(Keep { prefix, file })
     }
 
@@ -80,6 +90,19 @@ impl Keep {
         Ok(of_prefix.map(|(name, text)| (name.clone(), text.clone())).collect())
     }
 
+    /// Keeps entries, in a transaction of their own.
+    pub fn write(
+        &mut self,
+        b: &mut dyn Endpoint,
+        plan: &Plan,
+        state: &[(String, Option<String>)],
+    ) -> Result<()> {
+        if !self.is_file() {
+            b.apply(&Batch { plan, puts: &[], deletes: &[], state })?;
+        }
+        self.keep(state)
+    }
+
     /// Keeps entries in the file, if that is where they are kept.
     pub fn keep(&mut self, state: &[(String, Option<String>)]) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
@@ -107,10 +130,7 @@ impl StateFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(io(path, error)),
         };
-        let file = StateFile { path: path.to_owned(), entries };
-        // A file that cannot be written must be known before rows are.
-        file.write()?;
-        Ok(file)
+        Ok(StateFile { path: path.to_owned(), entries })
     }
 
     fn write(&self) -> Result<()> {

@@ -34,6 +34,8 @@ pub mod collide;
 pub mod compare;
 pub mod diff;
 pub mod event;
+mod fill;
+mod foresee;
 pub mod held;
 pub mod keep;
 pub mod options;
@@ -42,6 +44,7 @@ pub mod position;
 pub mod run;
 pub mod tuner;
 pub mod versions;
+mod waiting;
 pub mod work;
 
 pub use diff::{DiffReport, RowDifference, TableDiff, diff};

@@ -118,7 +118,11 @@ impl Selection {
                 continue;
             };
             let wishes = self.wishes(&table.name, &all_of_a);
-            let agreement = agree((engines.0, table), (engines.1, other), &wishes)?;
+            let mut agreement = agree((engines.0, table), (engines.1, other), &wishes)?;
+            if agreement.a.is_multiset() {
+                // A row cannot be found again by its version.
+                (agreement.a.version, agreement.b.version) = (None, None);
+            }
             pairs.pairs.push(Pair { a: table.clone(), b: other.clone(), agreement });
         }
         let only_b = (0..of_b.len()).filter(|place| !places.contains(&Some(*place)));

@@ -14,7 +14,9 @@
 //! The mark itself is read again, too: more rows may have got the same version.
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
 
+use super::pair::Pair;
 use crate::endpoint::{Horizon, Key};
 
 /// Kept for each table, in B, in the transaction of the rows.
@@ -32,6 +34,9 @@ pub struct Position {
     pub walked_at: u64,
     /// Rows of a batch.
     pub batch: Option<usize>,
+    /// What was compared when all this was found out: see [`Position::of`].
+    #[serde(default)]
+    pub plans: String,
 }
 
 /// A version that is not safe yet.
@@ -47,6 +52,19 @@ pub struct Pending {
 }
 
 impl Position {
+    /// The same position, if it is one of this pair: of other columns, types, or conditions, or of another version
+    /// column, nothing is known but how large a batch was good.
+    pub fn of(self, pair: &Pair) -> Position {
+        let plans = serde_json::to_vec(&(pair.plan(0), pair.plan(1))).unwrap_or_default();
+        let plans = format!("{:032x}", xxh3_128(&plans));
+        if self.plans == plans { self } else { Position { plans, ..self.unknown() } }
+    }
+
+    /// The position of a table of which nothing is known yet.
+    pub fn unknown(&self) -> Position {
+        Position { batch: self.batch, plans: self.plans.clone(), ..Position::default() }
+    }
+
     /// Makes the pending version the mark, if it is safe by now.
     pub fn ripen(&mut self, now: u64, horizon: Horizon, overlap: u64) {
         let Some(pending) = &self.pending else { return };

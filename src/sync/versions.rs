@@ -39,9 +39,9 @@ pub fn look(
     let since = position.mark.clone();
     position.ripen(now, horizon, options.overlap.as_secs());
     let above = above(ends, pair, newest.as_ref())?;
-    let restored = above.iter().any(|(_, in_a)| *in_a);
-    let walk = match went_back && restored || pair.plan(0).is_multiset() {
-        // A was restored: what was written since may differ anywhere.
+    let restored = went_back && above.iter().any(|(_, in_a)| *in_a);
+    let walk = match restored {
+        // What was written since may differ anywhere.
         true => whole(position, now),
         false => next_range(ends.0, pair, position, now, options)?,
     };
@@ -53,6 +53,12 @@ pub fn look(
         position.saw(newest, now, horizon);
     }
     Ok(Plan { since, walk })
+}
+
+/// Whether B lacks what it had: it was restored, emptied, or made anew.
+pub fn b_went_back(b: &mut dyn Endpoint, pair: &Pair, position: &Position) -> Result<bool> {
+    let Some(mark) = &position.mark else { return Ok(false) };
+    Ok(b.newest(pair.plan(1))?.is_none_or(|newest| newest < *mark))
 }
 
 /// The keys of B's rows above A's newest version, and whether A has them.

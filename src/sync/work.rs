@@ -118,7 +118,7 @@ impl Work {
                 return self.deletes.push(key);
             }
         }
-        self.puts.push(key)
+        self.puts.push(&[&[(difference == Difference::OnlyInA) as u8], key].concat())
     }
 
     /// The ranges of which B has no row.
@@ -126,9 +126,13 @@ impl Work {
         &self.ranges
     }
 
-    /// The keys of the rows that A has.
-    pub fn each_put(&mut self, then: &mut dyn FnMut(Key) -> Result<()>) -> Result<()> {
-        self.puts.each(then)
+    /// The keys of the rows that A has, and whether B lacks them.
+    pub fn each_put(&mut self, then: &mut dyn FnMut(Key, Difference) -> Result<()>) -> Result<()> {
+        self.puts.each(&mut |mut record| {
+            let is_new = record.first() == Some(&1);
+            let key = record.split_off(1);
+            then(key, if is_new { Difference::OnlyInA } else { Difference::Changed })
+        })
     }
 
     /// The keys of the rows that A lacks.
