@@ -124,6 +124,55 @@ fn held_rows_are_let_go_when_both_sides_agree() {
     );
 }
 
+/// Two syncs of one table into one B do not share a mark, and neither do one state file's two Bs.
+#[test]
+fn each_sync_has_a_mark_of_its_own() {
+    let place = Place::with(TABLE);
+    place.sql("a.db", ROWS);
+    for part in ["t:id % 2 = 0", "t:id % 2 = 1", "t:id % 2 = 0"] {
+        place.versioned(&["--where", part]).exits(0);
+    }
+    place.assert_equal(ALL);
+    place.sql("c.db", TABLE);
+    for b in ["b.db", "c.db"] {
+        place
+            .run(&["sync", "a.db", b, "--version-column", "t=version", "--state", "s.json"])
+            .exits(0);
+    }
+    assert_eq!(place.rows("c.db", ALL), place.rows("a.db", ALL));
+}
+
+/// A moment is taken before the transaction that writes it down has its turn.
+#[test]
+fn a_moment_may_come_late() {
+    let place =
+        Place::with("CREATE TABLE t (id INTEGER PRIMARY KEY, version DATETIME, content TEXT)");
+    place.sql("a.db", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) \
+                       INSERT INTO t SELECT i, datetime('2024-01-01', i || ' seconds'), 'row' FROM n");
+    place.versioned(&[]).exits(0);
+    place.sql(
+        "a.db",
+        "UPDATE t SET content = 'new', version = '2024-06-01 12:00:09' WHERE id = 29000",
+    );
+    place.versioned(&[]).exits(0);
+    place.sql(
+        "a.db",
+        "UPDATE t SET content = 'late', version = '2024-06-01 12:00:01' WHERE id = 29001",
+    );
+    place.versioned(&[]).exits(0);
+    place.assert_equal(ALL);
+}
+
+#[test]
+fn beside_a_file_options_are_refused() {
+    let place = Place::with(TABLE);
+    place.sql("a.db", "INSERT INTO t VALUES (1, 1, 'a')");
+    std::fs::write(place.file("s.toml"), "[[sync]]\na = \"a.db\"\nb = \"b.db\"\n").unwrap();
+    let run = place.run(&["sync", "-c", "s.toml", "--dry-run"]).exits(2);
+    assert!(run.err().contains("--dry-run"), "{}", run.err());
+    assert!(place.rows("b.db", ALL).is_empty());
+}
+
 /// Somebody's lock is no fault of a row.
 #[test]
 fn a_lock_holds_no_row_for_good() {

@@ -21,6 +21,28 @@ use crate::endpoint::sqlite::Access;
 use crate::error::{Error, Kind};
 use crate::sync::{Event, MaxDelete, SyncOptions, SyncReport, TableReport, sync_once};
 
+/// What a file says for itself: beside it these would have no effect.
+const BESIDE_A_FILE: [&str; 18] = [
+    "a",
+    "b",
+    "tables",
+    "exclude",
+    "filters",
+    "columns",
+    "follow",
+    "every",
+    "dry_run",
+    "create",
+    "versions",
+    "overlap",
+    "walk",
+    "state",
+    "max_delete",
+    "yes",
+    "limit_rate",
+    "force_retry",
+];
+
 /// Arguments of `sync`.
 #[derive(Debug, Args)]
 pub struct Sync {
@@ -41,7 +63,7 @@ pub struct Sync {
     )]
     pub b: Option<String>,
     /// A file with [[sync]] tables, all of which are followed.
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["a", "b"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = BESIDE_A_FILE)]
     pub config: Option<PathBuf>,
     /// Which tables, and what of them.
     #[command(flatten)]

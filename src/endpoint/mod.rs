@@ -249,6 +249,11 @@ pub trait Endpoint: Send {
         Ok(Vec::new())
     }
 
+    /// What a snapshot here keeps others from for as long as it lasts.
+    fn snapshot_warning(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Whether rows come to this process to be hashed, and not their digests.
     fn sends_every_row(&self) -> bool {
         true

@@ -254,15 +254,14 @@ impl<'t, 'a> Table<'t, 'a> {
 
     /// What is to be kept in the transaction of these rows.
     fn state_with(&self, part: Part<'_>) -> Result<Vec<(String, Option<String>)>> {
-        let table = self.pair.name();
         let mut state: Vec<_> = part
             .keys()
             .filter(|key| self.held.contains_key(*key))
-            .map(|key| (self.writing.keep.held_name(table, key), None))
+            .map(|key| (self.writing.keep.held_name(self.pair, key), None))
             .collect();
         if let Some(position) = &self.position {
             let position = Position { batch: Some(self.tuner.size()), ..position.clone() };
-            state.push((self.writing.keep.position_name(table), Some(as_text(&position)?)));
+            state.push((self.writing.keep.position_name(self.pair), Some(as_text(&position)?)));
         }
         Ok(state)
     }
@@ -286,7 +285,7 @@ impl<'t, 'a> Table<'t, 'a> {
             let key = &show_key(&key);
             (self.writing.events)(Event::Held { table, key, reason: error.message() });
         }
-        let entry = (self.writing.keep.held_name(table, &key), Some(as_text(&held)?));
+        let entry = (self.writing.keep.held_name(self.pair, &key), Some(as_text(&held)?));
         self.writing.keep.write(self.b, self.pair.plan(1), &[entry])?;
         self.held.insert(key, held);
         self.fresh += 1;

@@ -12,11 +12,12 @@ use crate::endpoint::{Batch, Endpoint, Key, Plan};
 use crate::error::{Error, Result};
 
 use super::held::Held;
+use super::pair::Pair;
 use super::position::Position;
 
 /// The state of one sync.
 pub struct Keep {
-    /// Tells syncs from different sources apart.
+    /// Tells syncs between different databases apart.
     prefix: String,
     file: Option<StateFile>,
 }
@@ -38,9 +39,10 @@ fn whole_path(address: &str) -> String {
 }
 
 impl Keep {
-    /// Of a sync from this address; in `file`, or in B. `read_only`: nothing will be kept.
-    pub fn open(from: &str, file: Option<&Path>, read_only: bool) -> Result<Keep> {
-        let prefix = format!("{:016x}", xxh3_128(whole_path(from).as_bytes()) as u64);
+    /// Of a sync between these addresses; in `file`, or in B. `read_only`: nothing will be kept.
+    pub fn open((a, b): (&str, &str), file: Option<&Path>, read_only: bool) -> Result<Keep> {
+        let ends = format!("{} {}", whole_path(a), whole_path(b));
+        let prefix = format!("{:016x}", xxh3_128(ends.as_bytes()) as u64);
         let file = file.map(StateFile::open).transpose()?;
         if let Some(file) = file.as_ref().filter(|_| !read_only) {
             // A file that cannot be written must be known before rows are.
@@ -54,28 +56,28 @@ impl Keep {
         self.file.is_some()
     }
 
-    /// The name of a table's position.
-    pub fn position_name(&self, table: &str) -> String {
-        format!("{}/position/{table}", self.prefix)
+    /// The name of a pair's position.
+    pub fn position_name(&self, pair: &Pair) -> String {
+        format!("{}/position/{}", self.prefix, pair.slot)
     }
 
     /// The name of a held row.
-    pub fn held_name(&self, table: &str, key: &[u8]) -> String {
-        format!("{}/held/{table}/{:032x}", self.prefix, xxh3_128(key))
+    pub fn held_name(&self, pair: &Pair, key: &[u8]) -> String {
+        format!("{}/held/{}/{:032x}", self.prefix, pair.slot, xxh3_128(key))
     }
 
-    /// A table's position, and its held rows.
+    /// A pair's position, and its held rows.
     pub fn load(
         &self,
         b: &mut dyn Endpoint,
-        table: &str,
+        pair: &Pair,
     ) -> Result<(Position, HashMap<Key, Held>)> {
-        let name = self.position_name(table);
+        let name = self.position_name(pair);
         let entries = self.entries(b, &name)?;
         let position =
             entries.iter().find(|(n, _)| *n == name).map(|(_, text)| parse(text)).transpose()?;
         let mut held = HashMap::new();
-        for (_, text) in self.entries(b, &format!("{}/held/{table}/", self.prefix))? {
+        for (_, text) in self.entries(b, &format!("{}/held/{}/", self.prefix, pair.slot))? {
             let row: Held = parse(&text)?;
             if let Some(key) = row.key() {
                 held.insert(key, row);

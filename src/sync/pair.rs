@@ -1,5 +1,7 @@
 //! Pairs: which tables of two databases belong together, and how each pair is compared.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::endpoint::agree::{Agreement, Wishes, agree};
 use crate::endpoint::table::{is_meant, paired_names};
 use crate::endpoint::{Endpoint, Engine, Plan, Table};
@@ -29,6 +31,9 @@ pub struct Pair {
     pub b: Table,
     /// How they are compared.
     pub agreement: Agreement,
+    /// The name of what is kept of this pair between runs. It tells apart what is compared otherwise: other columns,
+    /// types, or conditions, or another version column.
+    pub slot: String,
 }
 
 impl Pair {
@@ -52,6 +57,11 @@ pub struct Pairs {
     pub only_a: Vec<Table>,
     /// Tables that only B has.
     pub only_b: Vec<Table>,
+}
+
+fn slot(table: &str, agreement: &Agreement) -> String {
+    let plans = serde_json::to_vec(&(&agreement.a, &agreement.b)).unwrap_or_default();
+    format!("{table}/{:016x}", xxh3_64(&plans))
 }
 
 impl Selection {
@@ -123,7 +133,8 @@ impl Selection {
                 // A row cannot be found again by its version.
                 (agreement.a.version, agreement.b.version) = (None, None);
             }
-            pairs.pairs.push(Pair { a: table.clone(), b: other.clone(), agreement });
+            let slot = slot(&table.name, &agreement);
+            pairs.pairs.push(Pair { a: table.clone(), b: other.clone(), agreement, slot });
         }
         let only_b = (0..of_b.len()).filter(|place| !places.contains(&Some(*place)));
         pairs.only_b = only_b.map(|place| of_b[place].clone()).collect();

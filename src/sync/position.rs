@@ -14,9 +14,7 @@
 //! The mark itself is read again, too: more rows may have got the same version.
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::pair::Pair;
 use crate::endpoint::{Horizon, Key};
 
 /// Kept for each table, in B, in the transaction of the rows.
@@ -34,9 +32,6 @@ pub struct Position {
     pub walked_at: u64,
     /// Rows of a batch.
     pub batch: Option<usize>,
-    /// What was compared when all this was found out: see [`Position::of`].
-    #[serde(default)]
-    pub plans: String,
 }
 
 /// A version that is not safe yet.
@@ -52,17 +47,9 @@ pub struct Pending {
 }
 
 impl Position {
-    /// The same position, if it is one of this pair: of other columns, types, or conditions, or of another version
-    /// column, nothing is known but how large a batch was good.
-    pub fn of(self, pair: &Pair) -> Position {
-        let plans = serde_json::to_vec(&(pair.plan(0), pair.plan(1))).unwrap_or_default();
-        let plans = format!("{:032x}", xxh3_128(&plans));
-        if self.plans == plans { self } else { Position { plans, ..self.unknown() } }
-    }
-
-    /// The position of a table of which nothing is known yet.
+    /// Of a table of which nothing is known any more, but how large a batch was good.
     pub fn unknown(&self) -> Position {
-        Position { batch: self.batch, plans: self.plans.clone(), ..Position::default() }
+        Position { batch: self.batch, ..Position::default() }
     }
 
     /// Makes the pending version the mark, if it is safe by now.

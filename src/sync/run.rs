@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use crate::endpoint::order::parents_first;
-use crate::endpoint::{Applied, Endpoint, Horizon, Key, Range};
+use crate::endpoint::{Applied, Endpoint, Horizon, Key, PlannedColumn, Range, Type};
 use crate::error::{Error, Kind, Result};
 
 use super::apply::{Writing, now};
@@ -36,6 +36,9 @@ use super::work::{Counts, Work};
 
 /// So many rounds, if B does not stay as it was written.
 const ROUNDS: usize = 3;
+
+/// From so many rows on it takes a while to write them.
+const MUCH: u64 = 10_000;
 
 /// What a sync did.
 #[derive(Debug, Clone, Default)]
@@ -133,12 +136,13 @@ fn round(
     events: &mut Events<'_>,
 ) -> Result<SyncReport> {
     let pairs = prepare(ends, options, events)?;
-    let keep = Keep::open(ends.0.address(), options.state_file.as_deref(), options.dry_run)?;
+    let addresses = (ends.0.address(), ends.1.address());
+    let keep = Keep::open(addresses, options.state_file.as_deref(), options.dry_run)?;
     let mut jobs = Vec::new();
     let of_b: Vec<_> = pairs.pairs.iter().map(|pair| &pair.b).collect();
     for at in parents_first(&of_b) {
         let pair = &pairs.pairs[at];
-        let (kept, held) = keep.load(ends.1, pair.name())?;
+        let (kept, held) = keep.load(ends.1, pair)?;
         jobs.push(Job::new(pair, kept, held));
     }
     let mut writing = Writing::new(options, stop, events, keep);
@@ -157,7 +161,7 @@ impl<'p> Job<'p> {
     fn new(pair: &'p Pair, kept: Position, held: HashMap<Key, Held>) -> Job<'p> {
         let before = held.iter().map(|(key, held)| (key.clone(), held.row.clone())).collect();
         let (since, walk, is_first, totals, applied) = Default::default();
-        let (position, work) = (kept.clone().of(pair), Work::new());
+        let (position, work) = (kept.clone(), Work::new());
         Job { pair, kept, position, held, before, work, since, walk, is_first, totals, applied }
     }
 
@@ -240,6 +244,12 @@ fn in_snapshot(ends: &mut Ends<'_>, jobs: &mut [Job<'_>], writing: &mut Writing<
         return would_stop(guarded, writing.events);
     }
     guarded?;
+    let much: u64 = jobs.iter().map(|job| job.work.counts.all()).sum();
+    if much >= MUCH
+        && let Some(warning) = ends.0.snapshot_warning()?
+    {
+        (writing.events)(Event::Note(&warning));
+    }
     ends.1.end()?;
     for at in 0..jobs.len() {
         put(ends, jobs, at, writing)?;
@@ -270,10 +280,10 @@ fn look(
         let plan = versions::look(ends, pair, position, horizon, options, &mut job.work)?;
         (job.since, job.walk) = (Some(plan.since), plan.walk);
     } else if has_version && let Some(newest) = ends.0.newest(job.pair.plan(0))? {
-        job.position.saw(&newest, now(), horizon);
+        job.position.saw(&newest, now(), versions::horizon_of(job.pair, horizon));
         job.position.walked_at = now();
     }
-    job.is_first = job.walk == Range::ALL && !options.dry_run && is_empty(ends.1, job.pair)?;
+    job.is_first = job.walk == Range::ALL && !options.dry_run && can_fill(ends.1, job.pair)?;
     if job.is_first {
         job.work.add(Found::OnlyInA(Range::ALL, job.pair.a.rows.unwrap_or(0)))?;
     } else {
@@ -287,9 +297,19 @@ fn look(
     }
 }
 
-/// Whether B's table has no rows. One that has many is not asked: rows without a key would have to be sorted.
-fn is_empty(b: &mut dyn Endpoint, pair: &Pair) -> Result<bool> {
-    if pair.b.rows.unwrap_or(0) > 0 || pair.plan(1).is_multiset() {
+/// Whether B's table has no rows, and all of A's can go there without a look at them first: where keys are compared as
+/// another type than A's own, two of them may be one.
+fn can_fill(b: &mut dyn Endpoint, pair: &Pair) -> Result<bool> {
+    let plan = pair.plan(0);
+    let is_own = |column: &PlannedColumn| {
+        let own = pair.a.column(&column.name).map(|column| column.kind);
+        column.agreed == Type::Stored || own == Some(column.agreed)
+    };
+    if plan.is_multiset() || !plan.columns[..plan.key].iter().all(is_own) {
+        return Ok(false);
+    }
+    // One that has many rows is not asked: their order may cost a scan.
+    if pair.b.rows.unwrap_or(0) > 0 {
         return Ok(false);
     }
     Ok(b.nth_key(pair.plan(1), None, 1)?.is_none())

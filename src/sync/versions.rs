@@ -1,7 +1,7 @@
 //! What versions tell: what is new, and whether A went back.
 
 use crate::endpoint::chunk::Difference;
-use crate::endpoint::{Endpoint, Horizon, Key, Range};
+use crate::endpoint::{Endpoint, Horizon, Key, Range, Type};
 use crate::error::Result;
 
 use super::apply::now;
@@ -32,7 +32,7 @@ pub fn look(
     options: &SyncOptions,
     work: &mut Work,
 ) -> Result<Plan> {
-    let now = now();
+    let (now, horizon) = (now(), horizon_of(pair, horizon));
     let newest = ends.0.newest(pair.plan(0))?;
     let went_back = position.go_back_to(newest.as_ref());
     // What was late has come below the version that ripens now: from the old mark on it is read once more.
@@ -53,6 +53,17 @@ pub fn look(
         position.saw(newest, now, horizon);
     }
     Ok(Plan { since, walk })
+}
+
+/// When nothing below a version can come any more. A moment is often taken when a transaction begins, or before it
+/// waits for a lock: whatever the engine knows of open transactions, only time tells.
+pub fn horizon_of(pair: &Pair, of_snapshot: Horizon) -> Horizon {
+    let plan = pair.plan(0);
+    let version = plan.version.and_then(|at| pair.a.column(&plan.columns[at].name));
+    match version.map(|column| column.kind) {
+        Some(Type::Timestamp { .. } | Type::Timestamptz { .. } | Type::Date) => Horizon::Untold,
+        _ => of_snapshot,
+    }
 }
 
 /// Whether B lacks what it had: it was restored, emptied, or made anew.

@@ -136,7 +136,7 @@ pub(super) fn let_go(
         let (a, b) =
             (found(ends.0, job.pair.plan(0), &keys)?, found(ends.1, job.pair.plan(1), &keys)?);
         let agreed = keys.iter().filter(|key| a.get(*key) == b.get(*key));
-        let name = |key: &Key| (writing.keep.held_name(job.pair.name(), key), None);
+        let name = |key: &Key| (writing.keep.held_name(job.pair, key), None);
         let state: Vec<_> = agreed.clone().map(name).collect();
         if !state.is_empty() {
             writing.keep.write(ends.1, job.pair.plan(1), &state)?;

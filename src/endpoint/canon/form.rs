@@ -135,19 +135,17 @@ fn bytes(value: ValueRef<'_>) -> Option<Vec<u8>> {
 
 fn decimal(value: ValueRef<'_>, exact: bool) -> Option<String> {
     let plain = match value {
-        ValueRef::Integer(i) => i.to_string(),
-        ValueRef::Real(r) => r.to_string(),
-        other => text_in(other)?.trim().to_owned(),
+        ValueRef::Integer(i) => return Some(i.to_string()),
+        ValueRef::Real(r) => normal_decimal(&r.to_string())?,
+        other => normal_decimal(text_in(other)?.trim())?,
     };
-    match exact {
-        true => normal_decimal(&plain),
-        false => {
-            let real: f64 = plain.parse().ok()?;
-            if !real.is_finite() {
-                return normal_decimal(&plain);
-            }
-            normal_decimal(&format!("{real:.14e}"))
-        }
+    // Whoever keeps 15 digits of a fraction keeps an integer of 64 bits whole.
+    if exact || plain.parse::<i64>().is_ok() {
+        return Some(plain);
+    }
+    match plain.parse::<f64>().ok()? {
+        real if real.is_finite() => normal_decimal(&format!("{real:.14e}")),
+        _ => Some(plain),
     }
 }
 
@@ -248,6 +246,15 @@ mod tests {
         let rough = Type::Decimal { exact: false };
         assert_eq!(under(rough, "0.1000000000000000055"), text("0.1"));
         assert_eq!(conform(ValueRef::Real(0.1), rough).into_owned(), text("0.1"));
+        for whole in [123_456_789_012_345_601, i64::MAX, i64::MIN] {
+            assert_eq!(
+                conform(ValueRef::Integer(whole), rough).into_owned(),
+                text(&whole.to_string())
+            );
+            assert_eq!(under(rough, &format!("{whole}.00")), text(&whole.to_string()));
+        }
+        assert_ne!(under(rough, "9007199254740993"), under(rough, "9007199254740992"));
+        assert_eq!(under(rough, "98765432109876543210.5"), under(rough, "98765432109876500000"));
         assert_eq!(conform(ValueRef::Integer(-20), exact).into_owned(), text("-20"));
     }
 

@@ -163,6 +163,18 @@ impl Endpoint for SqliteEndpoint {
         Ok(())
     }
 
+    fn snapshot_warning(&mut self) -> Result<Option<String>> {
+        let mode = self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        let mode: String = mode.map_err(failed)?;
+        let address = &self.address;
+        Ok((mode != "wal" && mode != "memory").then(|| {
+            format!(
+                "nobody can write to {address} until this sync has ended; after PRAGMA journal_mode = WAL \
+                 in that file, both go on"
+            )
+        }))
+    }
+
     fn read(&mut self, plan: &Plan, ranges: &[Range], sink: &mut Sink<'_>) -> Result<()> {
         read::ranges(&self.connection, &mut self.unordered, plan, ranges, sink)
     }
