@@ -111,7 +111,7 @@ pub(super) fn put(
         job.work.counts.only_in_a = rows;
         job.totals = Some(Totals { rows: [rows, 0], digests: [digest, Digest::default()] });
     }
-    if counts.only_in_b == 0 && job.position != job.kept {
+    if counts.only_in_b == 0 && plan.version.is_some() && job.position != job.kept {
         writer.stand_at(job.position.clone());
     }
     job.wrote(writer)
@@ -162,7 +162,9 @@ pub(super) fn remove(
         false => job.work.each_delete(&mut remove)?,
     }
     writer.remove(&keys)?;
-    writer.stand_at(job.position.clone());
+    if job.pair.plan(0).version.is_some() {
+        writer.stand_at(job.position.clone());
+    }
     job.wrote(writer)
 }
 
