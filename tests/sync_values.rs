@@ -1,5 +1,5 @@
 //! Values that one engine lets in and another does not expect, synced as programs do it: types that SQLite makes up
-//! as it goes, keys that are NULL, versions that are none.
+//! as it goes, keys that are NULL, versions that are none, rows that a trigger rewrites.
 
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -255,4 +255,69 @@ fn infinity_is_no_version_and_a_key_like_others() {
     files.sql("b.db", "UPDATE k SET x = 'and back'");
     let back = sync_with(&b, &a, &created());
     assert_eq!((back.tables[0].applied.updated, back.tables[0].proved()), (2, true));
+}
+
+/// A row of which B makes another one would be written again for ever.
+#[test]
+fn rows_that_the_server_rewrites_are_held() {
+    let Some(server) = Server::get() else { return };
+    let (files, b) = (Files::new(), server.database());
+    let name = b.rsplit('/').next().unwrap();
+    files.sql(
+        "a.db",
+        "CREATE TABLE upper (id INTEGER PRIMARY KEY, x TEXT); \
+         INSERT INTO upper VALUES (1, 'LOUD'), (2, 'quiet'), (3, '3'); \
+         CREATE TABLE moved (id INTEGER PRIMARY KEY, x TEXT); INSERT INTO moved VALUES (1, 'a'), (2, 'b'); \
+         CREATE TABLE bag (n INTEGER, x TEXT); INSERT INTO bag VALUES (1, 'A'), (1, 'A'), (2, 'b'); \
+         CREATE TABLE net (id INTEGER PRIMARY KEY, a TEXT); \
+         INSERT INTO net VALUES (1, '1.2.3.4'), (2, '1.2.3.5/32'), (3, '10.0.0.0/8'); \
+         CREATE TABLE late (id INTEGER PRIMARY KEY, t DATETIME); \
+         INSERT INTO late VALUES (1, '2024-01-01 23:59:59'), (2, '2024-01-01 23:59:60'), (3, '2024-01-01 24:00:00')",
+    );
+    server.sql(
+        name,
+        "CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.x := upper(new.x); RETURN new; END $$; \
+         CREATE TABLE upper (id int PRIMARY KEY, x text); \
+         CREATE TRIGGER loud BEFORE INSERT OR UPDATE ON upper FOR EACH ROW EXECUTE FUNCTION loud(); \
+         INSERT INTO upper VALUES (3, 'three'); \
+         CREATE TABLE bag (n int, x text); \
+         CREATE TRIGGER loud BEFORE INSERT ON bag FOR EACH ROW EXECUTE FUNCTION loud(); \
+         CREATE TABLE moved (id int PRIMARY KEY, x text); \
+         CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.id := -new.id; RETURN new; END $$; \
+         CREATE TRIGGER away BEFORE INSERT ON moved FOR EACH ROW WHEN (new.id = 2) EXECUTE FUNCTION away(); \
+         CREATE TABLE net (id int PRIMARY KEY, a inet); CREATE TABLE late (id int PRIMARY KEY, t timestamp)",
+    );
+    let a = files.path("a.db");
+    for again in [false, true] {
+        let report = sync_with(&a, &b, &SyncOptions::default());
+        let mut held: Vec<(&str, &str)> = Vec::new();
+        for table in &report.tables {
+            assert_eq!(table.applied.inserted > 0, !again, "{}", table.table);
+            assert_eq!(
+                (table.applied.updated > 0, table.applied.deleted),
+                (!again && table.table == "upper", 0)
+            );
+            held.extend(table.held.iter().map(|held| (table.table.as_str(), held.reason.as_str())));
+        }
+        let late = "late.t (timestamp without time zone) would keep a later moment";
+        let late = format!("late: {late}");
+        let gone = "the row is not there as it was written, once it is written";
+        let (bag, moved) = (format!("bag: {gone}"), format!("moved: {gone}"));
+        let mut wanted = [
+            ("bag", bag.as_str()),
+            ("late", &late),
+            ("late", &late),
+            ("moved", &moved),
+            ("net", r#"net: a (inet) would keep "1.2.3.4/32" in place of "1.2.3.4""#),
+            ("upper", r#"upper: x (text) would keep "QUIET" in place of "quiet""#),
+        ];
+        wanted.sort();
+        held.sort();
+        assert_eq!(held, wanted, "{again}");
+    }
+    server.sql(name, "DROP TRIGGER loud ON upper");
+    files.sql("a.db", "UPDATE upper SET x = 'still' WHERE id = 2");
+    let report = sync_with(&a, &b, &SyncOptions::default());
+    let upper = report.tables.iter().find(|table| table.table == "upper").unwrap();
+    assert!(upper.held.is_empty() && upper.proved(), "{upper:?}");
 }

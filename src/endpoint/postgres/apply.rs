@@ -6,6 +6,7 @@
 //!   COPY … FROM STDIN                         the missing ones
 //!   UPDATE … FROM unnest(…) WHERE ctid = …    the different ones, the columns that differ
 //!   guard; DELETE … WHERE ctid = ANY(…)       the doomed ones
+//!   the written ones again                    where they may have become others (`kept`)
 //!   state; SET CONSTRAINTS ALL IMMEDIATE; COMMIT
 //! ```
 //!
@@ -110,7 +111,9 @@ impl Applying<'_> {
                 ),
             )
             .source(error),
-            "ROW_REFUSED" => refused(format!("{name}: {}", error.message())).source(error),
+            "ROW_REFUSED" => refused(format!("{name}: {}", error.message()))
+                .hint(error.hint_text().to_owned())
+                .source(error),
             _ => error,
         }
     }
@@ -135,6 +138,7 @@ impl Applying<'_> {
                 self.insert(&columns, &work.insert)?;
             }
         }
+        self.must_be_kept(&columns)?;
         self.advance_sequences(&columns, &work)?;
         Ok(Applied {
             inserted: work.insert.len() as u64,

@@ -115,7 +115,7 @@ fn columns(session: &mut Session, of: &Of, relations: &mut [Relation]) -> Result
             (SELECT s.oid::regclass::text FROM pg_depend p JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S' \
                 WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass \
                 AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum AND p.deptype IN ('a', 'i') LIMIT 1), \
-            has_column_privilege(a.attrelid, a.attnum, 'SELECT') \
+            has_column_privilege(a.attrelid, a.attnum, 'SELECT'), b.typtype = 'e' \
          FROM pg_attribute a LEFT JOIN d ON d.oid = a.atttypid \
             AND EXISTS (SELECT 1 FROM pg_type x WHERE x.oid = d.base AND x.typtype <> 'd') \
          JOIN pg_type b ON b.oid = coalesce(d.base, a.atttypid) \
@@ -159,6 +159,7 @@ fn column(row: &Row) -> (Column, Held) {
         identity: row.get(8),
         sequence: row.get(11),
         readable: row.get(12),
+        verbatim: base != Base::Other || under == "citext" || row.get(13),
     };
     (column, held)
 }

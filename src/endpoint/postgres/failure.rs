@@ -21,6 +21,11 @@ pub(super) fn refused(what: impl Into<String>) -> Error {
     Error::invalid("ROW_REFUSED", what)
 }
 
+/// A row of which the server would make another one.
+pub(super) fn altered(what: String) -> Error {
+    refused(what).hint("a trigger, a rule, or the column's type changes what is written; --columns leaves a column out")
+}
+
 /// A delete, or a change, that would reach rows which nobody named.
 pub(super) fn would_cascade(what: impl Into<String>) -> Error {
     Error::new(Kind::Behind, "CASCADE_REFUSED", what)

@@ -28,6 +28,7 @@ mod create;
 mod describe;
 mod failure;
 mod guard;
+mod kept;
 mod literal;
 mod read;
 mod relation;

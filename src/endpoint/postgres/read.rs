@@ -211,6 +211,12 @@ impl<'a> Reading<'a> {
         session.by_index(|session| Ok(!session.rows(&sql)?.is_empty()))
     }
 
+    /// The rows that the transaction that runs has written.
+    pub fn written_now(&self, session: &mut Session, then: &mut Sink<'_>) -> Result<()> {
+        let select = self.select("", &["xmin = pg_current_xact_id()::xid".into()])?;
+        self.each(session, &select, then)
+    }
+
     /// All rows, with where they are.
     pub fn all_placed(&self, session: &mut Session, then: &mut PlacedSink<'_>) -> Result<()> {
         let before = "tableoid, ctid, ";

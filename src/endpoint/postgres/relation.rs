@@ -28,6 +28,8 @@ pub(super) struct Held {
     pub base: Base,
     /// The type to cast text to: without a length, so that what is too long is refused and not cut.
     pub cast: String,
+    /// It gives back every text that it takes, as it was.
+    pub verbatim: bool,
     /// Digits of a second, of a type that has some.
     pub digits: u8,
     /// Longest text in characters.

@@ -32,6 +32,11 @@ pub(super) fn written(
         (Base::Text | Base::Char, Value::Text(text)) if too_long(text, held.size) => {
             cannot("is too short for the value")
         }
+        (Base::Time | Base::Timestamp | Base::Timestamptz, Value::Text(text))
+            if text.contains(":60") || text.contains(" 24:") =>
+        {
+            cannot("would keep a later moment")
+        }
         (Base::Numeric, value)
             if held.scale.is_some_and(|scale| digits(value) > scale as usize) =>
         {
