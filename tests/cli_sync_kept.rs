@@ -142,6 +142,17 @@ fn each_sync_has_a_mark_of_its_own() {
     assert_eq!(place.rows("c.db", ALL), place.rows("a.db", ALL));
 }
 
+/// More than is remembered of what only B has: the whole table is compared instead.
+#[test]
+fn a_source_that_lost_almost_all_is_followed() {
+    let place = Place::with(TABLE);
+    place.sql("a.db", &ROWS.replace("30000", "130000"));
+    place.versioned(&[]).exits(0);
+    place.sql("a.db", "DELETE FROM t WHERE id > 7");
+    place.versioned(&["--yes"]).exits(0);
+    place.assert_equal(ALL);
+}
+
 /// A moment is taken before the transaction that writes it down has its turn.
 #[test]
 fn a_moment_may_come_late() {

@@ -4,20 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use crate::endpoint::chunk::Difference;
 use crate::endpoint::{Endpoint, Key, Plan, Row};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use super::apply::Writing;
 use super::compare::Ends;
 use super::event::{Event, Events};
 use super::held::named_key;
 use super::run::Job;
+use super::versions::{ENOUGH, enough};
 
 /// Of so many rows of a table the keys are told.
 const SHOWN: usize = 20;
 /// So many rows are looked up at a time.
 const GROUP: usize = 1_000;
-/// Said by whoever has seen enough.
-const ENOUGH: &str = "ENOUGH";
 
 /// Says what would be done.
 pub(super) fn tell(
@@ -34,7 +33,7 @@ pub(super) fn tell(
     job.work.each_delete(&mut |key| teller.say(&key, Difference::OnlyInB))?;
     let read = ends.0.read(plan, job.work.ranges(), &mut |key, _| {
         if teller.shown >= SHOWN {
-            return Err(Error::retry(ENOUGH, "these are enough"));
+            return Err(enough());
         }
         teller.say(key, Difference::OnlyInA)
     });

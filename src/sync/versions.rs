@@ -2,7 +2,7 @@
 
 use crate::endpoint::chunk::Difference;
 use crate::endpoint::{Endpoint, Horizon, Key, Range, Type};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::apply::now;
 use super::compare::Ends;
@@ -13,6 +13,15 @@ use super::work::Work;
 
 /// Rows are looked up so many at a time.
 const GROUP: usize = 1_000;
+/// So many keys above A's newest version are remembered.
+const MOST_ABOVE: usize = 100_000;
+/// Said by whoever has seen enough of a read.
+pub const ENOUGH: &str = "ENOUGH";
+
+/// Ends a read.
+pub fn enough() -> Error {
+    Error::retry(ENOUGH, "these are enough")
+}
 
 /// What is to be done about one table with versions.
 pub struct Plan {
@@ -39,11 +48,13 @@ pub fn look(
     let since = position.mark.clone();
     position.ripen(now, horizon, options.overlap.as_secs());
     let above = above(ends, pair, newest.as_ref())?;
-    let restored = went_back && above.iter().any(|(_, in_a)| *in_a);
-    let walk = match restored {
+    let restored = |above: &Vec<(Key, bool)>| went_back && above.iter().any(|(_, in_a)| *in_a);
+    let (above, walk) = match above {
+        Some(above) if !restored(&above) => {
+            (above, next_range(ends.0, pair, position, now, options)?)
+        }
         // What was written since may differ anywhere.
-        true => whole(position, now),
-        false => next_range(ends.0, pair, position, now, options)?,
+        above => (above.unwrap_or_default(), whole(position, now)),
     };
     for (key, in_a) in above.iter().filter(|(key, _)| !walk.contains(key)) {
         let difference = if *in_a { Difference::Changed } else { Difference::OnlyInB };
@@ -72,13 +83,23 @@ pub fn b_went_back(b: &mut dyn Endpoint, pair: &Pair, position: &Position) -> Re
     Ok(b.newest(pair.plan(1))?.is_none_or(|newest| newest < *mark))
 }
 
-/// The keys of B's rows above A's newest version, and whether A has them.
-fn above(ends: &mut Ends<'_>, pair: &Pair, newest: Option<&Key>) -> Result<Vec<(Key, bool)>> {
+/// The keys of B's rows above A's newest version, and whether A has them; none if they are so many that the whole table
+/// is better compared.
+fn above(
+    ends: &mut Ends<'_>,
+    pair: &Pair,
+    newest: Option<&Key>,
+) -> Result<Option<Vec<(Key, bool)>>> {
     let mut keys = Vec::new();
-    ends.1.since(pair.plan(1), newest.map(Vec::as_slice), newest.is_some(), &mut |key, _| {
+    let newest = (newest.map(Vec::as_slice), newest.is_some());
+    let read = ends.1.since(pair.plan(1), newest.0, newest.1, &mut |key, _| {
         keys.push((key.to_vec(), false));
-        Ok(())
-    })?;
+        if keys.len() <= MOST_ABOVE { Ok(()) } else { Err(enough()) }
+    });
+    match read {
+        Err(error) if error.code() == ENOUGH => return Ok(None),
+        read => read?,
+    }
     keys.sort();
     for group in keys.chunks_mut(GROUP) {
         let wanted: Vec<Key> = group.iter().map(|(key, _)| key.clone()).collect();
@@ -89,7 +110,7 @@ fn above(ends: &mut Ends<'_>, pair: &Pair, newest: Option<&Key>) -> Result<Vec<(
             Ok(())
         })?;
     }
-    Ok(keys)
+    Ok(Some(keys))
 }
 
 fn whole(position: &mut Position, now: u64) -> Range {

@@ -65,7 +65,8 @@ macro_rules! suite {
                 absent_keys_are_deleted_without_ado, other_columns_keep_their_values,
                 hidden_rows_are_overwritten, state_goes_with_its_rows, state_is_found_by_its_prefix,
                 duplicates_come_and_go, the_last_duplicates_go_first, random_batches_end_as_asked;
-            versions: rows_since_a_version, newest_versions, moments_are_versions_too;
+            versions: rows_since_a_version, newest_versions, moments_are_versions_too,
+                a_read_that_is_broken_off_leaves_the_next_one_alone;
         }
     };
 }

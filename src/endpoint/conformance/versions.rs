@@ -1,9 +1,10 @@
 //! Versions: from one on, with ties, without NULLs.
 
-use super::super::{Endpoint, Plan, Type, canon};
+use super::super::{Endpoint, Plan, Range, Type, canon};
 use super::shapes::{self, TEXT, text};
 use super::{World, filled};
 use crate::change::Value;
+use crate::error::Error;
 
 const VERSIONS: [Option<i64>; 9] =
     [Some(5), None, Some(-3), Some(5), Some(900), Some(4), None, Some(900), Some(0)];
@@ -81,4 +82,38 @@ pub(crate) fn moments_are_versions_too(world: &mut dyn World) {
     let kind = Type::Timestamp { digits: 6 };
     let plan = versioned(world, "moments", kind, of);
     check_since(world, &plan, of);
+}
+
+/// Whoever has seen enough ends a read with an error of their own: it comes back as it is, in and out of a snapshot.
+pub(crate) fn a_read_that_is_broken_off_leaves_the_next_one_alone(world: &mut dyn World) {
+    let table =
+        shapes::table("many", 1, &[("id", Type::Integer), ("v", Type::Integer), ("t", TEXT)]);
+    // More than goes over a line at a time.
+    let rows = (0..3_000)
+        .map(|n| [n, n].map(Value::Integer).into_iter().chain([text("x".repeat(500))]).collect());
+    let (mut plan, _) = filled(world, &table, &rows.collect::<Vec<_>>());
+    plan.version = Some(1);
+    let endpoint = world.endpoint();
+    for in_snapshot in [true, false] {
+        if in_snapshot {
+            endpoint.begin().unwrap();
+        }
+        for which in 0..3 {
+            let mut seen = 0;
+            let mut enough = |_: &[u8], _: &[u8]| {
+                seen += 1;
+                if seen < 5 { Ok(()) } else { Err(Error::retry("ENOUGH", "these are enough")) }
+            };
+            let keys: Vec<_> =
+                (0..1_000).map(|n| canon::encode_key([Value::Integer(n).as_ref()])).collect();
+            let broken = match which {
+                0 => endpoint.since(&plan, None, false, &mut enough),
+                1 => endpoint.read(&plan, &[Range::ALL], &mut enough),
+                _ => endpoint.rows(&plan, &keys, &mut enough),
+            };
+            assert_eq!(broken.unwrap_err().code(), "ENOUGH");
+            assert_eq!(since(endpoint, &plan, None, false).len(), 3_000, "{which}");
+        }
+        endpoint.end().unwrap();
+    }
 }
