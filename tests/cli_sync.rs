@@ -75,7 +75,7 @@ fn differences_are_told_row_by_row() {
     assert_eq!(of("summary")[0]["differing_rows"], json!(3));
     assert_eq!(of("table")[0]["equal"], json!(false));
     let text = place.run(&["diff", "a.db", "b.db"]).exits(1).out();
-    assert!(text.contains("t id=2: changed") && text.contains("content: b | x"), "{text}");
+    assert!(text.contains("t id=2: changed") && text.contains(r#"content: "b" | "x""#), "{text}");
     assert_eq!(
         place
             .run(&["diff", "a.db", "b.db", "--rows", "1", "--json"])
@@ -90,6 +90,51 @@ fn differences_are_told_row_by_row() {
         .run(&["diff", "a.db", "b.db", "--columns", "t.version", "--where", "t:id IN (2, 3)"])
         .exits(0);
     place.run(&["diff", "a.db", "b.db", "--exclude", "t"]).exits(0);
+}
+
+/// Texts of strangers do not act on the terminal, and what looks alike is told apart.
+#[test]
+fn values_are_shown_for_what_they_are() {
+    let place = Place::with("CREATE TABLE t (k PRIMARY KEY, x) WITHOUT ROWID");
+    place.sql("a.db", "INSERT INTO t VALUES (1, 9e999), ('1', -9e999), (2, 1), (3, char(27) || '[2J' || char(10) || 'x')");
+    place.sql("b.db", "INSERT INTO t VALUES (1, NULL), ('1', NULL), (2, '1'), (3, 'x')");
+    let text = place.run(&["diff", "a.db", "b.db"]).exits(1).out();
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    for line in [
+        "t k=1: changed\n    x: inf | NULL\n",
+        "t k=\"1\": changed\n    x: -inf | NULL\n",
+        "t k=2: changed\n    x: 1 | \"1\"\n",
+        "t k=3: changed\n    x: \"\\u{1b}[2J\\nx\" | \"x\"\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let lines = place.run(&["diff", "a.db", "b.db", "--json"]).exits(1).lines();
+    let of_a: Vec<_> =
+        lines.iter().filter(|l| l["type"] == "row").map(|l| l["a"]["x"].clone()).collect();
+    assert_eq!(of_a[0], json!("Infinity"));
+    assert!(of_a.contains(&json!("-Infinity")));
+}
+
+/// `| head` ends reading early.
+#[test]
+fn who_stops_reading_is_no_failure() {
+    let place = Place::with(TABLE);
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+                INSERT INTO t SELECT i, i, 'something that is long enough to fill a pipe' FROM n";
+    place.sql("a.db", many);
+    for arguments in [
+        &["diff", "a.db", "b.db", "--rows", "0"][..],
+        &["diff", "a.db", "b.db", "--rows", "0", "--json"],
+        &["sync", "a.db", "b.db", "--dry-run"],
+    ] {
+        let mut running = place.start(arguments);
+        drop(running.0.stdout.take());
+        let mut said = String::new();
+        running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let code = running.0.wait().unwrap().code();
+        assert_eq!(code, Some(i32::from(arguments[0] == "diff")), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
+use super::output::{printable, say_line};
 use crate::config::units;
 use crate::endpoint::open::{none_yet, open};
 use crate::endpoint::sqlite::Access;
@@ -85,10 +86,10 @@ pub fn open_both(a: &str, b: &str, b_access: Access, is_new: bool) -> Result<Ope
 /// locked out has none.
 pub fn refused(error: Error, json: bool) -> Failure {
     if json {
-        println!(
-            "{}",
-            json!({"type": "error", "code": error.code(), "message": error.message(), "hint": error.hint_text()})
-        );
+        // What stands on standard error is the same.
+        drop(say_line(
+            json!({"type": "error", "code": error.code(), "message": error.message(), "hint": error.hint_text()}),
+        ));
     }
     let was_asked_to = error.code() == "INTERRUPTED";
     match Failure::from(error) {
@@ -173,7 +174,7 @@ impl Progress {
             Event::Comparing { table } => self.status(&format!("comparing {table} …")),
             Event::Progress { table, done, of, .. } => self.progress(table, *done, *of),
             Event::Held { table, key, reason } => {
-                self.line(&format!("held: {table} {key}: {reason}"))
+                self.line(&format!("held: {table} {}: {}", printable(key), printable(reason)))
             }
             Event::Note(note) => self.line(note),
             _ => {}

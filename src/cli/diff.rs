@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::compared::{Progress, Selected, cost, number, open_both, refused, traffic};
 use super::exit::{Exit, Outcome};
+use super::output::{json_value, say, say_line, shown};
 use super::shell::table;
 use crate::change::Value;
 use crate::endpoint::Traffic;
@@ -55,24 +56,13 @@ fn compare(arguments: &Diff) -> crate::error::Result<Exit> {
     progress.clear();
     let report = report?;
     match arguments.json {
-        true => print!("{}", lines(&report, progress.began(), traffic(&opened))),
+        true => say(&lines(&report, progress.began(), traffic(&opened)))?,
         false => {
-            print!("{}", text(&report, arguments.types));
-            println!("{}", cost(progress.began(), traffic(&opened)));
+            say(&text(&report, arguments.types))?;
+            say_line(cost(progress.began(), traffic(&opened)))?;
         }
     }
     Ok(if report.equal() { Exit::Yes } else { Exit::No })
-}
-
-/// A value in JSON; bytes as hexadecimal text.
-fn json_value(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Integer(i) => json!(i),
-        Value::Real(r) => json!(r),
-        Value::Text(text) => json!(text),
-        Value::Blob(_) => json!(crate::sync::held::show(value)),
-    }
 }
 
 fn object<'v>(values: impl Iterator<Item = (&'v String, &'v Value)>) -> Json {
@@ -176,7 +166,7 @@ fn details(diff: &TableDiff) -> String {
             Difference::Changed => "changed",
         };
         let key: Vec<String> =
-            row.shown_key().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            row.key.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
         out += &format!("{} {}: {mark}\n", diff.table, key.join(" "));
         for (name, a, b) in &row.columns {
             out += &format!("    {name}: {} | {}\n", shown(a), shown(b));
@@ -204,14 +194,4 @@ fn details(diff: &TableDiff) -> String {
         }
     }
     out
-}
-
-/// A value that fits on a line.
-fn shown(value: &Value) -> String {
-    const WIDEST: usize = 60;
-    let text = crate::sync::held::show(value);
-    match text.char_indices().nth(WIDEST) {
-        Some((at, _)) => format!("{}… ({} characters)", &text[..at], text.chars().count()),
-        None => text,
-    }
 }

@@ -23,6 +23,7 @@ mod exit;
 mod explain;
 mod gateway;
 mod held;
+mod output;
 mod reference;
 mod serve;
 mod service;

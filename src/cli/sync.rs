@@ -13,6 +13,7 @@ use super::compared::{
     Opened, Progress, Selected, cost, duration, number, open_both, refused, traffic,
 };
 use super::exit::{Exit, Failure, Outcome};
+use super::output::{printable, say, say_line};
 use super::service;
 use super::shell::table;
 use crate::config::units;
@@ -207,20 +208,18 @@ impl Job<'_> {
         let json = self.json;
         let mut show = |event: Event<'_>| match (json, &event) {
             (true, Event::Row { table, key, difference, .. }) => {
-                println!(
-                    "{}",
-                    json!({"type": "row", "table": table, "key": key_of(key), "difference": difference})
-                );
+                // Who does not read single rows is told of it with the summary.
+                drop(say_line(
+                    json!({"type": "row", "table": table, "key": key_of(key), "difference": difference}),
+                ));
             }
             (false, Event::Row { table, key, difference, .. }) => {
                 progress.clear();
                 let what = serde_json::to_value(difference).unwrap_or_default();
                 let key: Vec<&str> = key.iter().map(|(_, value)| value.as_str()).collect();
-                println!(
-                    "{table} {}: {}",
-                    key.join(", "),
-                    words(what.as_str().unwrap_or_default())
-                );
+                let (key, what) =
+                    (printable(&key.join(", ")), words(what.as_str().unwrap_or_default()));
+                drop(say_line(format_args!("{table} {key}: {what}")));
             }
             _ => progress.show(&event),
         };
@@ -236,10 +235,10 @@ impl Job<'_> {
         let report = self.round(&mut opened, &mut progress, stop)?;
         let traffic = traffic(&opened);
         match self.json {
-            true => print!("{}", lines(&report, &self.options, progress.began(), traffic)),
+            true => say(&lines(&report, &self.options, progress.began(), traffic))?,
             false => {
-                print!("{}", text(&report, &self.options));
-                println!("{}", cost(progress.began(), traffic));
+                say(&text(&report, &self.options))?;
+                say_line(cost(progress.began(), traffic))?;
             }
         }
         Ok(if self.options.dry_run || report.done() { Exit::Yes } else { Exit::No })
@@ -298,10 +297,11 @@ impl Job<'_> {
         };
         let tables: Vec<&TableReport> = report.tables.iter().filter(wrote).collect();
         if self.json {
-            tables.iter().for_each(|table| println!("{}", table_line(table)));
+            tables.iter().try_for_each(|table| say_line(table_line(table)))?;
         } else {
             for table in tables {
-                println!("{} → {}: {}", self.a_shown(), self.b_shown(), sentence(table));
+                let (a, b) = (self.a_shown(), self.b_shown());
+                say_line(format_args!("{a} → {b}: {}", sentence(table)))?;
             }
         }
         *opened = Some(ends);
@@ -422,7 +422,8 @@ fn text(report: &SyncReport, options: &SyncOptions) -> String {
     };
     let mut out = if rows.is_empty() { String::new() } else { table::align(&headings, &rows) };
     for held in report.tables.iter().flat_map(|table| &table.held) {
-        out += &format!("held: {} {}: {} ({})\n", held.table, held.shown, held.reason, held.code);
+        let (key, reason) = (printable(&held.shown), printable(&held.reason));
+        out += &format!("held: {} {key}: {reason} ({})\n", held.table, held.code);
     }
     out + &verdict(report, options)
 }

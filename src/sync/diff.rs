@@ -15,7 +15,7 @@ use crate::error::Result;
 
 use super::compare::{Ends, Found, Totals, both, compare};
 use super::event::{Event, Events};
-use super::held::{show, show_key};
+use super::held::show_key;
 use super::options::DiffOptions;
 use super::pair::{Pair, Pairs};
 
@@ -323,11 +323,4 @@ fn describe(
         _ => Vec::new(),
     };
     Ok(RowDifference { key, difference, columns })
-}
-
-impl RowDifference {
-    /// Its key as text, by column.
-    pub fn shown_key(&self) -> Vec<(String, String)> {
-        self.key.iter().map(|(name, value)| (name.clone(), show(value))).collect()
-    }
 }
