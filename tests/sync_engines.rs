@@ -477,3 +477,27 @@ fn names_that_differ_in_case_are_paired_with_their_own() {
     assert_eq!(pg.sql(&name(&to), "SELECT \"N\", id FROM \"Users\""), "CAP|1\n");
     assert_eq!(pg.sql(&name(&to), "SELECT \"Id\", n FROM users ORDER BY id"), "x|low\ny|low2\n");
 }
+
+/// A row whose unique value another one has comes once that one lets it go, though it did not change itself.
+#[test]
+fn a_row_in_whose_way_another_was_is_tried_again() {
+    let Some((postgres, mariadb)) = servers() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (first, last) = (dir.path().join("first.db"), dir.path().join("last.db"));
+    let db = Connection::open(&first).unwrap();
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, u INTEGER)").unwrap();
+    let made = "CREATE TABLE t (id integer PRIMARY KEY, u integer UNIQUE)";
+    Connection::open(&last).unwrap().execute_batch(made).unwrap();
+    postgres::Server::get().unwrap().sql(postgres.rsplit('/').next().unwrap(), made);
+    mariadb::Server::get().unwrap().sql(mariadb::name_in(&mariadb), made);
+    let options = SyncOptions { yes: true, ..SyncOptions::default() };
+    for b in [&*postgres, &*mariadb, last.to_str().unwrap()] {
+        db.execute_batch("DELETE FROM t; INSERT INTO t VALUES (1, 10), (3, 10)").unwrap();
+        let report = sync_with(first.to_str().unwrap(), b, &options);
+        let held: Vec<_> = report.tables[0].held.iter().map(|h| (&*h.shown, &*h.code)).collect();
+        assert_eq!(held, [("3", "VALUE_TAKEN")], "{b}");
+        db.execute_batch("UPDATE t SET u = 11 WHERE id = 1").unwrap();
+        let report = sync_with(first.to_str().unwrap(), b, &options);
+        assert!(report.done() && report.tables[0].proved(), "{b}: {:?}", report.tables[0].held);
+    }
+}

@@ -114,7 +114,7 @@ pub(crate) fn unique_values_change_places(world: &mut dyn World) {
     // Taken by a row that the batch does not touch: refused, and nothing done.
     let taken = pairs(&part, &[(0, "x"), (5, "d")]);
     let error = apply(world.endpoint(), &part, &taken, &[]).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "ROW_REFUSED"), "{error}");
+    assert_eq!((error.kind(), error.code()), (Kind::Behind, "VALUE_TAKEN"), "{error}");
     assert_eq!(shown(world, &whole), wanted);
 }
 

@@ -98,6 +98,8 @@ fn of_server(server: ServerError) -> Error {
             .hint("the row that it refers to must be there first"),
         (1217 | 1451, _) => Error::new(Kind::Behind, "CASCADE_REFUSED", said)
             .hint("rows that refer to it must go first"),
+        (DUPLICATE, _) => Error::new(Kind::Behind, "VALUE_TAKEN", said)
+            .hint("another row has this value, and must change or go first"),
         (number, class) if is_of_row(number, class) => Error::invalid("ROW_REFUSED", said)
             .hint("the server does not take this row as it is"),
         _ => Error::invalid("STATEMENT_REFUSED", said)
@@ -111,8 +113,7 @@ fn is_of_row(code: u16, class: &str) -> bool {
     matches!(class, "01" | "22" | "23" | "44" | "45")
         || matches!(
             code,
-            1048 | 1062
-                | 1153
+            1048 | 1153
                 | 1264
                 | 1265
                 | 1292
@@ -169,7 +170,7 @@ mod tests {
             (1290, "HY000", Kind::Unavailable, "ENDPOINT_READ_ONLY"),
             (1452, "23000", Kind::Behind, "PARENT_MISSING"),
             (1451, "23000", Kind::Behind, "CASCADE_REFUSED"),
-            (1062, "23000", Kind::Invalid, "ROW_REFUSED"),
+            (1062, "23000", Kind::Behind, "VALUE_TAKEN"),
             (1265, "01000", Kind::Invalid, "ROW_REFUSED"),
             (1644, "45000", Kind::Invalid, "ROW_REFUSED"),
             (1146, "42S02", Kind::Invalid, "STATEMENT_REFUSED"),

@@ -12,14 +12,16 @@
 //!
 //! Rows are found by their canonical keys once, and then by where they are: what PostgreSQL takes for equal
 //! does not matter. If a unique value was in the way, it may be that of a row that changes or goes, too: then
-//! doomed rows go first, and those that change are taken out and put back by one statement.
+//! doomed rows go first, and those that change are taken out and put back by one statement; where others refer to
+//! them, only their values are put out of the way ([`park`](super::park)).
 //!
 //! Foreign keys are enforced, and triggers run. `session_replication_role` would turn off both.
 
 use std::collections::HashMap;
 
-use super::failure::{forbidden, is_taken, refused, would_cascade};
+use super::failure::{forbidden, is_taken, refused, value_taken, would_cascade};
 use super::guard::{self, at};
+use super::park::park;
 use super::quoted;
 use super::read::{Place, Reading, tid};
 use super::relation::{Planned, Reference, Relation};
@@ -49,6 +51,8 @@ enum Way {
     /// Doomed rows go first, and changed ones are taken out and put back: unique values may have changed
     /// places.
     AsideFirst,
+    /// Changed ones stay, because others refer to them, and only their unique values are put out of the way.
+    ParkedFirst,
 }
 
 /// What is to be done.
@@ -60,22 +64,27 @@ struct Work {
 }
 
 /// A row that differs.
-struct Change {
-    place: Place,
-    old: Vec<Value>,
-    new: Vec<Value>,
+pub(super) struct Change {
+    pub place: Place,
+    pub old: Vec<Value>,
+    pub new: Vec<Value>,
 }
 
 impl Applying<'_> {
-    /// Applies the batch; where a unique value was in the way, in a second way.
+    /// Applies the batch; where a unique value was in the way, in another way.
     pub fn run(&mut self) -> Result<Applied> {
         let several = self.batch.puts.len() + self.batch.deletes.len() > 1;
         let applied = match self.try_to(Way::InPlace) {
-            Err(error) if is_taken(&error) && several => {
-                // Where rows cannot be taken out, the value in the way is what is wrong.
-                let second = self.try_to(Way::AsideFirst);
-                second.map_err(|second| if second.kind() == Kind::Behind { error } else { second })
-            }
+            Err(error) if is_taken(&error) && several => match self.try_to(Way::AsideFirst) {
+                // Others refer to the rows. If that fails, too, the value in the way is what is wrong.
+                Err(second) if second.kind() == Kind::Behind && !is_taken(&second) => {
+                    self.try_to(Way::ParkedFirst).map_err(|third| match third.kind() {
+                        Kind::Behind | Kind::Invalid => error,
+                        _ => third,
+                    })
+                }
+                applied => applied,
+            },
             applied => applied,
         };
         applied.map_err(|error| self.explained(error))
@@ -111,6 +120,7 @@ impl Applying<'_> {
                 ),
             )
             .source(error),
+            "VALUE_TAKEN" => value_taken(format!("{name}: {}", error.message())).source(error),
             "ROW_REFUSED" => refused(format!("{name}: {}", error.message()))
                 .hint(error.hint_text().to_owned())
                 .source(error),
@@ -121,7 +131,7 @@ impl Applying<'_> {
     fn in_transaction(&mut self, way: Way) -> Result<Applied> {
         let plan = self.batch.plan;
         let columns = self.relation.planned(plan)?;
-        let work = match plan.is_multiset() {
+        let mut work = match plan.is_multiset() {
             true => self.multiset_work()?,
             false => self.keyed_work()?,
         };
@@ -135,6 +145,12 @@ impl Applying<'_> {
             Way::AsideFirst => {
                 self.delete(&work.delete)?;
                 self.put_back(&columns, &work.update)?;
+                self.insert(&columns, &work.insert)?;
+            }
+            Way::ParkedFirst => {
+                self.delete(&work.delete)?;
+                park(self.session, self.relation, &columns, &mut work.update)?;
+                self.update(&columns, &work.update)?;
                 self.insert(&columns, &work.insert)?;
             }
         }

@@ -84,9 +84,18 @@ fn of_row(cause: &tokio_postgres::Error, said: String) -> Error {
             Error::new(Kind::Behind, "PARENT_MISSING", said)
                 .hint("rows that others refer to must be there first")
         }
+        Some(state) if TAKEN.contains(state) => value_taken(said),
         _ => refused(said),
     }
 }
+
+/// A value that another row has, which must change or go first.
+pub(super) fn value_taken(what: impl Into<String>) -> Error {
+    Error::new(Kind::Behind, "VALUE_TAKEN", what)
+        .hint("another row has this value, and must change or go first")
+}
+
+const TAKEN: [SqlState; 2] = [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION];
 
 /// What a trigger raised, what a view does not show, and what is too large for the server.
 fn is_refusal(cause: &tokio_postgres::Error) -> bool {
@@ -112,7 +121,5 @@ pub(super) fn not_reached(place: &PostgresPlace, cause: Option<tokio_postgres::E
 
 /// Whether a unique value was in the way.
 pub(super) fn is_taken(error: &Error) -> bool {
-    state(error).is_some_and(|state| {
-        [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION].contains(state)
-    })
+    state(error).is_some_and(|state| TAKEN.contains(state))
 }

@@ -30,6 +30,7 @@ mod failure;
 mod guard;
 mod kept;
 mod literal;
+mod park;
 mod read;
 mod relation;
 mod session;

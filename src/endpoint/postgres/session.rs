@@ -177,13 +177,27 @@ impl Session {
 
     /// Runs one statement over columns of texts and gives how many rows it changed.
     pub fn execute(&mut self, sql: &str, columns: &[Vec<Option<String>>]) -> Result<u64> {
+        let parameters = self.asked_over(sql, columns);
+        let client = self.client.clone();
+        self.wait(STATEMENT + self.place.limit(), client.execute_typed(sql, &parameters))
+    }
+
+    /// … and gives its few rows.
+    pub fn rows_over(&mut self, sql: &str, columns: &[Vec<Option<String>>]) -> Result<Vec<Row>> {
+        let parameters = self.asked_over(sql, columns);
+        let client = self.client.clone();
+        self.wait(STATEMENT + self.place.limit(), client.query_typed(sql, &parameters))
+    }
+
+    fn asked_over<'c>(
+        &mut self,
+        sql: &str,
+        columns: &'c [Vec<Option<String>>],
+    ) -> Vec<(&'c (dyn ToSql + Sync), Type)> {
         self.asked(sql);
         let sent = columns.iter().flatten().flatten().map(String::len).sum::<usize>();
         self.traffic.bytes += sent as u64;
-        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
-            columns.iter().map(|column| (column as _, Type::TEXT_ARRAY)).collect();
-        let client = self.client.clone();
-        self.wait(STATEMENT + self.place.limit(), client.execute_typed(sql, &parameters))
+        columns.iter().map(|column| (column as _, Type::TEXT_ARRAY)).collect()
     }
 
     /// Begins a transaction that only reads, and sees one state; one that was open is ended.

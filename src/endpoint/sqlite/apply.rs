@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use rusqlite::{params, params_from_iter};
 
 use super::read::{self, Bound, Lookup};
-use super::{failed, quoted};
+use super::{failed, is_taken, quoted};
 use crate::change::{Digest, Value};
 use crate::endpoint::{Applied, Batch, Key, Plan, PlannedColumn, Row, Type, canon};
 use crate::error::{Error, Result};
@@ -62,10 +62,6 @@ impl Failed {
             Failed::Ours(error) => error,
         }
     }
-}
-
-fn is_taken(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 fn apply_in(connection: &mut Connection, batch: &Batch<'_>, way: Way) -> Result<Applied, Failed> {

@@ -26,7 +26,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::chunk::{Chunk, Range};
 use super::digests::Leaves;
 use super::{Applied, Batch, Column, Endpoint, Engine, Horizon, Interrupt, Key, Plan, Sink, Table};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A SQLite file.
 pub struct SqliteEndpoint {
@@ -49,6 +49,17 @@ pub enum Access {
 /// How long a lock of somebody else's is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// Whether another row has a value that may be there only once.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID};
+    let taken = [
+        rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE,
+        SQLITE_CONSTRAINT_PRIMARYKEY,
+        SQLITE_CONSTRAINT_ROWID,
+    ];
+    error.sqlite_error().is_some_and(|error| taken.contains(&error.extended_code))
+}
+
 /// An error of SQLite's, by whose fault it is.
 fn failed(error: rusqlite::Error) -> Error {
     let code = error.sqlite_error_code();
@@ -63,7 +74,7 @@ fn failed(error: rusqlite::Error) -> Error {
                 .hint("run the same command again")
         }
         Some(ErrorCode::AuthorizationForStatementDenied) => {
-            Error::new(crate::error::Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
+            Error::new(Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
                 .hint("a node shows its clients' tables, and lets a condition only read")
         }
         Some(ErrorCode::DiskFull) => Error::unavailable("DISK_FULL", text.clone())
@@ -78,9 +89,11 @@ fn failed(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt) => Error::corrupt("ENDPOINT_CORRUPT", text.clone())
             .hint("is it a SQLite file? PRAGMA integrity_check says more"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            Error::new(crate::error::Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
+            Error::new(Kind::Forbidden, "ENDPOINT_FORBIDDEN", text.clone())
                 .hint("the user that runs this may not write the file or its directory")
         }
+        _ if is_taken(&error) => Error::new(Kind::Behind, "VALUE_TAKEN", text.clone())
+            .hint("another row has this value, and must change or go first"),
         _ => Error::invalid("ROW_REFUSED", text.clone()),
     };
     error.source(text)
