@@ -378,3 +378,49 @@ fn all_tables_are_made_or_none() {
         assert_eq!(tables.iter().map(|t| &t.name[..]).collect::<Vec<_>>(), ["there"]);
     }
 }
+
+/// Many ranges of keys that no index has in their order are one question, and the n-th key is one answer.
+#[test]
+fn keys_without_an_index_are_asked_for_at_once() {
+    let Some(mut side) = side(
+        "CREATE TABLE people (k text COLLATE \"en-x-icu\", n int, v text, PRIMARY KEY (k, n)); \
+         INSERT INTO people SELECT chr(65 + i % 26) || md5(i::text), i, repeat('v', 100) FROM generate_series(1, 6000) i; \
+         INSERT INTO people VALUES ('', 0, ''), ('a', 1, ''), ('A', 1, ''), ('é', 1, '')",
+    ) else {
+        return;
+    };
+    let plan = side.plan("people");
+    let rows = all(&mut side.endpoint, &plan);
+    let end = |at: usize| rows.get(at).map(|(key, _)| key.clone());
+    let ranges: Vec<Range> = (0..400)
+        .map(|i| Range {
+            after: (i > 0).then(|| end(15 * i)).flatten(),
+            upto: end(15 * i + i % 14 + 1),
+        })
+        .collect();
+    side.endpoint.begin().unwrap();
+    let mut read = |ranges: &[Range]| {
+        let before = side.endpoint.traffic().round_trips;
+        let mut read = Vec::new();
+        let mut take = |key: &[u8], row: &[u8]| {
+            read.push((key.to_vec(), row.to_vec()));
+            Ok(())
+        };
+        side.endpoint.read(&plan, ranges, &mut take).unwrap();
+        (read, side.endpoint.traffic().round_trips - before)
+    };
+    // What the table is like is asked once.
+    let _ = read(&ranges[..1]);
+    let (of_many, asked) = read(&ranges);
+    let wanted = rows.iter().filter(|(key, _)| ranges.iter().any(|range| range.contains(key)));
+    assert!(of_many.iter().eq(wanted), "{} of {} rows", of_many.len(), rows.len());
+    assert_eq!(asked, read(&ranges[..1]).1);
+    let before = side.endpoint.traffic().bytes;
+    for (after, n) in [(None, 3000), (Some(10), 5000), (Some(10), 6000)] {
+        let behind = after.and_then(end);
+        let nth = side.endpoint.nth_key(&plan, behind.as_ref(), n).unwrap();
+        assert_eq!(nth, end(after.map_or(0, |at| at + 1) + n - 1), "{n} behind {after:?}");
+    }
+    let bytes = side.endpoint.traffic().bytes - before;
+    assert!(bytes < 10_000, "{bytes} bytes for three keys");
+}

@@ -52,7 +52,7 @@ pub use chunk::{Chunk, Range};
 pub use plan::{Plan, PlannedColumn};
 pub use table::{Column, ForeignKey, OnDelete, Table, Type};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A row's key as canonical bytes, which compare as keys do.
 pub type Key = Vec<u8>;
@@ -145,6 +145,29 @@ impl std::ops::AddAssign for Applied {
     }
 }
 
+/// The n-th key (1 is the first) that is read; nothing is read behind it.
+fn nth_of(n: usize, read: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<Option<Key>> {
+    let (mut left, mut nth) = (n, None);
+    if n == 0 {
+        return Ok(None);
+    }
+    let read = read(&mut |key, _| {
+        left -= 1;
+        if left > 0 {
+            return Ok(());
+        }
+        nth = Some(key.to_vec());
+        Err(Error::retry(ENOUGH, "what was looked for is found"))
+    });
+    match read {
+        Err(error) if error.code() == ENOUGH => Ok(nth),
+        read => read.map(|()| nth),
+    }
+}
+
+/// Whoever reads wants no more.
+const ENOUGH: &str = "READ_ENOUGH";
+
 /// What went over a connection since it was opened; zero where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -171,7 +194,7 @@ pub type Interrupt = Box<dyn Fn() + Send + Sync>;
 /// - Two rows of which the keys are one under the agreed types are refused by whatever reads both
 ///   (`KEYS_COLLIDE`), never handed over.
 /// - Errors tell whose fault it is: `Kind::Invalid` (`ROW_REFUSED` and relatives) is a row's,
-///   `Kind::Behind` (`PARENT_MISSING`) a row's that waits for another, `Kind::Unavailable` and `Kind::Retry`
+///   `Kind::Behind` (`PARENT_MISSING`, `VALUE_TAKEN`) a row's that waits for another, `Kind::Unavailable` and `Kind::Retry`
 ///   are nobody's: try again later.
 /// - Nothing is created or written but by `apply` and `create`.
 pub trait Endpoint: Send {
@@ -217,16 +240,8 @@ pub trait Endpoint: Send {
     ///
     /// An engine that can find it without reading every row should.
     fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
-        let range = Range { after: after.cloned(), upto: None };
-        let (mut seen, mut nth) = (0, None);
-        self.read(plan, &[range], &mut |key, _| {
-            seen += 1;
-            if seen == n {
-                nth = Some(key.to_vec());
-            }
-            Ok(())
-        })?;
-        Ok(nth)
+        let range = [Range { after: after.cloned(), upto: None }];
+        nth_of(n, |sink| self.read(plan, &range, sink))
     }
 
     /// Makes rows so, and keeps the state, in one transaction.

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 
 /// So many ranges are asked for at once.
 const RANGES: usize = 64;
+/// … where each question reads the whole table.
+const SCANNED: usize = 512;
 /// So many keys.
 pub(super) const KEYS: usize = 200;
 
@@ -95,7 +97,7 @@ fn in_order(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let mut last: Option<Key> = None;
-    for ranges in ranges.chunks(RANGES) {
+    for ranges in ranges.chunks(if is_indexed(plan) { RANGES } else { SCANNED }) {
         let (condition, arguments) = within(plan, order, ranges)?;
         let sql = format!("{} ORDER BY {}", selection(plan, condition), order.join(", "));
         let mut at = 0;
@@ -120,21 +122,68 @@ fn in_order(
 /// The condition for keys in any of the ranges, and perhaps some more; none: for all.
 fn within(plan: &Plan, order: &[String], ranges: &[Range]) -> Result<(Option<String>, Vec<Sql>)> {
     let (mut any, mut arguments) = (Vec::new(), Vec::new());
+    if !is_indexed(plan) && ranges.len() > 1 {
+        let condition = halved(plan, order, ranges, &mut arguments)?;
+        return Ok((Some(condition), arguments));
+    }
     for range in ranges {
-        let mut both = Vec::new();
-        for (key, up) in [(&range.after, true), (&range.upto, false)] {
-            let Some(key) = key else { continue };
-            let values = canon::decode_key(key)?;
-            let bounds = plan.columns.iter().zip(&values).map(|(c, value)| order::bound(c, value));
-            let terms: Vec<_> = order.iter().cloned().zip(bounds).collect();
-            both.extend(order::beyond(&terms, up, &mut arguments));
+        match inside(plan, order, range, &mut arguments)? {
+            Some(condition) => any.push(condition),
+            None => return Ok((None, Vec::new())),
         }
-        if both.is_empty() {
-            return Ok((None, Vec::new()));
-        }
-        any.push(format!("({})", both.join(" AND ")));
     }
     Ok((Some(any.join(" OR ")), arguments))
+}
+
+/// Whether an index has the order of the keys.
+fn is_indexed(plan: &Plan) -> bool {
+    matches!(plan.columns.first().map(order::by), Some(By::Column(_)))
+}
+
+/// The condition for keys in a range, and perhaps some more; none: for all.
+fn inside(
+    plan: &Plan,
+    order: &[String],
+    range: &Range,
+    arguments: &mut Vec<Sql>,
+) -> Result<Option<String>> {
+    let mut both = Vec::new();
+    for (key, up) in [(&range.after, true), (&range.upto, false)] {
+        let Some(key) = key else { continue };
+        both.extend(order::beyond(&terms(plan, order, key)?, up, arguments));
+    }
+    Ok((!both.is_empty()).then(|| format!("({})", both.join(" AND "))))
+}
+
+fn terms(plan: &Plan, order: &[String], key: &[u8]) -> Result<Vec<order::Term>> {
+    let values = canon::decode_key(key)?;
+    let bounds = plan.columns.iter().zip(&values).map(|(c, value)| order::bound(c, value));
+    Ok(order.iter().cloned().zip(bounds).collect())
+}
+
+/// The same for rows that no index finds: the ranges are halved again and again, so that each row is compared with
+/// few of their ends, and not with all.
+fn halved(
+    plan: &Plan,
+    order: &[String],
+    ranges: &[Range],
+    arguments: &mut Vec<Sql>,
+) -> Result<String> {
+    if let [range] = ranges {
+        return Ok(inside(plan, order, range, arguments)?.unwrap_or("TRUE".into()));
+    }
+    let (lower, upper) = ranges.split_at(ranges.len() / 2);
+    let end = lower.last().and_then(|range| range.upto.as_ref());
+    let end = end.map(|end| terms(plan, order, end)).transpose()?;
+    // An end of which a value is not known would take in more, which then were missed above.
+    let exact = end.filter(|terms| terms.iter().all(|(_, value)| value.is_some()));
+    let is_lower = exact.and_then(|terms| order::beyond(&terms, false, arguments));
+    let lower = halved(plan, order, lower, arguments)?;
+    let upper = halved(plan, order, upper, arguments)?;
+    Ok(match is_lower {
+        Some(is_lower) => format!("IF({is_lower}, {lower}, {upper})"),
+        None => format!("({lower} OR {upper})"),
+    })
 }
 
 fn out_of_order(plan: &Plan) -> Error {

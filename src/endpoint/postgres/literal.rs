@@ -42,6 +42,15 @@ pub(super) fn keeps_order(column: Planned<'_>) -> bool {
     )
 }
 
+/// Whether the index of a key has the order of [`ordered`].
+pub(super) fn is_indexed(column: &Planned<'_>) -> bool {
+    let held = column.1;
+    match held.base {
+        Base::Text | Base::Char => held.bytewise,
+        base => base != Base::Other,
+    }
+}
+
 /// Whether the order is that of canonical keys for all values, and an index has it. (Of dates, those before
 /// Christ come out of order.)
 pub(super) fn is_total(column: &Planned<'_>) -> bool {

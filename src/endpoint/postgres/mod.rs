@@ -227,6 +227,13 @@ impl Endpoint for PostgresEndpoint {
         Reading { relation: &relation, plan }.newest(self.session()?)
     }
 
+    fn nth_key(&mut self, plan: &Plan, after: Option<&Key>, n: usize) -> Result<Option<Key>> {
+        let relation = self.readable(plan)?;
+        self.session()?;
+        let reading = Reading { relation: &relation, plan };
+        reading.nth_key(&mut self.session, &mut self.unordered, after, n)
+    }
+
     fn apply(&mut self, batch: &Batch<'_>) -> Result<Applied> {
         self.may_write()?;
         self.leaves.forget();

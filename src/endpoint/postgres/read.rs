@@ -23,13 +23,15 @@ use crate::endpoint::canon;
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
 use crate::endpoint::version;
-use crate::endpoint::{Key, Plan, PlannedColumn, Sink};
+use crate::endpoint::{Key, Plan, PlannedColumn, Sink, nth_of};
 use crate::error::{Error, Result};
 
 /// A read gave keys out of their order; the next one of that table will sort them.
 pub(super) const OUT_OF_ORDER: &str = "KEYS_OUT_OF_ORDER";
 /// As many ranges are asked for at once.
 const RANGES: usize = 64;
+/// … where each question reads the whole table.
+const SCANNED: usize = 512;
 /// As many keys are.
 const KEYS: usize = 5000;
 
@@ -82,6 +84,11 @@ impl<'a> Reading<'a> {
         Ok(order.collect::<Option<Vec<_>>>().filter(|order| !order.is_empty()))
     }
 
+    /// Whether an index has the order of the keys.
+    fn is_indexed(&self, columns: &[Planned<'_>]) -> bool {
+        columns.first().is_some_and(literal::is_indexed)
+    }
+
     /// The rows of ranges, in the order of their keys.
     pub fn ranges(
         &self,
@@ -101,7 +108,8 @@ impl<'a> Reading<'a> {
             return sorted_apart(self.plan, ranges, own, read, sink);
         };
         let mut last: Option<Key> = None;
-        for some in ranges.chunks(RANGES) {
+        let at_once = if self.is_indexed(&self.columns()?) { RANGES } else { SCANNED };
+        for some in ranges.chunks(at_once) {
             let read = self.in_order(session, &order, some, &mut last, sink);
             if read.as_ref().is_err_and(|error| error.code() == OUT_OF_ORDER) {
                 unordered.insert(table.clone());
@@ -109,6 +117,54 @@ impl<'a> Reading<'a> {
             read?;
         }
         Ok(())
+    }
+
+    /// The key of the n-th row behind a key: the server counts, and only that key comes over the line.
+    pub fn nth_key(
+        &self,
+        session: &mut Session,
+        unordered: &mut HashSet<String>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Option<Key>> {
+        if let Some(select) = self.select_nth(unordered, after, n)? {
+            let keys = Reading { plan: &self.only_key(), ..*self };
+            let mut nth: Option<Key> = None;
+            keys.each(session, &select, &mut |key, _| {
+                nth = Some(key.to_vec());
+                Ok(())
+            })?;
+            // Dates before Christ come first, and are not what comes next.
+            if nth.as_ref().is_none_or(|nth| after.is_none_or(|after| nth > after)) {
+                return Ok(nth);
+            }
+        }
+        let range = [Range { after: after.cloned(), upto: None }];
+        nth_of(n, |sink| self.ranges(session, unordered, &range, sink))
+    }
+
+    fn only_key(&self) -> Plan {
+        let columns = self.plan.columns[..self.plan.key].to_vec();
+        Plan { columns, version: None, ..self.plan.clone() }
+    }
+
+    /// The statement for the n-th key; none if the server would count others, too.
+    fn select_nth(
+        &self,
+        unordered: &HashSet<String>,
+        after: Option<&Key>,
+        n: usize,
+    ) -> Result<Option<String>> {
+        let order = self.order()?.filter(|_| n > 0 && !unordered.contains(&self.plan.table));
+        let Some(order) = order else { return Ok(None) };
+        let columns = self.columns()?;
+        let behind = bounded(&columns[..self.plan.key], &order, &[(after, ">")])?;
+        if after.is_some() && behind.is_none() {
+            return Ok(None);
+        }
+        let plan = self.only_key();
+        let select = Reading { plan: &plan, ..*self }.select("", &Vec::from_iter(behind))?;
+        Ok(Some(format!("{select} ORDER BY {} OFFSET {} LIMIT 1", order.join(", "), n - 1)))
     }
 
     fn in_order(
@@ -120,15 +176,13 @@ impl<'a> Reading<'a> {
         sink: &mut Sink<'_>,
     ) -> Result<()> {
         let columns = self.columns()?;
-        let mut alternatives = Vec::new();
-        for range in ranges {
-            alternatives.push(condition(&columns[..self.plan.key], order, range)?);
-        }
-        // A range without bounds is all.
-        let whole = alternatives.iter().any(Option::is_none);
-        let any = alternatives.into_iter().flatten().collect::<Vec<_>>().join(" OR ");
-        let conditions = if whole { Vec::new() } else { vec![format!("({any})")] };
-        let select = format!("{} ORDER BY {}", self.select("", &conditions)?, order.join(", "));
+        let key = &columns[..self.plan.key];
+        let within = match self.is_indexed(key) {
+            true => any_of(key, order, ranges)?,
+            false => halved(key, order, ranges)?,
+        };
+        let select = self.select("", &Vec::from_iter(within))?;
+        let select = format!("{select} ORDER BY {}", order.join(", "));
         self.each(session, &select, &mut |key, row| {
             match last {
                 Some(last) if key <= last.as_slice() => return Err(out_of_order(self.plan)),
@@ -323,6 +377,35 @@ fn out_of_order(plan: &Plan) -> Error {
 /// What is asked of the keys of a range; none if nothing is.
 fn condition(key: &[Planned<'_>], order: &[String], range: &Range) -> Result<Option<String>> {
     bounded(key, order, &[(range.after.as_ref(), ">"), (range.upto.as_ref(), "<=")])
+}
+
+/// What is asked of keys in any of the ranges; none if nothing is.
+fn any_of(key: &[Planned<'_>], order: &[String], ranges: &[Range]) -> Result<Option<String>> {
+    let mut any = Vec::new();
+    for range in ranges {
+        match condition(key, order, range)? {
+            Some(condition) => any.push(condition),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(format!("({})", any.join(" OR "))))
+}
+
+/// The same where no index finds the rows: the ranges are halved again and again, so that each row is compared with
+/// few of their ends, and not with all.
+fn halved(key: &[Planned<'_>], order: &[String], ranges: &[Range]) -> Result<Option<String>> {
+    if let [range] = ranges {
+        return condition(key, order, range);
+    }
+    let (lower, upper) = ranges.split_at(ranges.len() / 2);
+    let end = lower.last().and_then(|range| range.upto.as_ref());
+    let is_lower = bounded(key, order, &[(end, "<=")])?;
+    let [lower, upper] = [halved(key, order, lower)?, halved(key, order, upper)?]
+        .map(|condition| condition.unwrap_or("true".into()));
+    Ok(Some(match is_lower {
+        Some(is_lower) => format!("CASE WHEN {is_lower} THEN {lower} ELSE {upper} END"),
+        None => format!("({lower} OR {upper})"),
+    }))
 }
 
 fn bounded(

@@ -13,7 +13,7 @@ use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
 use crate::endpoint::version::{self, lowest_spelling};
-use crate::endpoint::{Key, Plan, Row, Sink, Type};
+use crate::endpoint::{Key, Plan, Row, Sink, Type, nth_of};
 use crate::error::{Error, Result};
 
 /// A value to bind.
@@ -360,18 +360,11 @@ pub(super) fn nth_key(
     n: usize,
 ) -> Result<Option<Key>> {
     let range = Range { after: after.cloned(), upto: None };
-    let mut nth = None;
     if plan.is_multiset() || unordered.contains(&plan.table) {
-        let mut seen = 0;
-        ranges(connection, unordered, plan, &[range], &mut |key, _| {
-            seen += 1;
-            if seen == n {
-                nth = Some(key.to_vec());
-            }
-            Ok(())
-        })?;
-        return Ok(nth);
+        let range = [range];
+        return nth_of(n, |sink| ranges(connection, unordered, plan, &range, sink));
     }
+    let mut nth = None;
     let (sql, arguments) = selection_in(plan, &range)?;
     let sql = format!("{sql} LIMIT 1 OFFSET {}", n.saturating_sub(1));
     let mut select = connection.prepare_cached(&sql).map_err(failed)?;
