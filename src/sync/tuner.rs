@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// The size of the first batch.
 const FIRST: usize = 1_000;
-/// No batch is larger.
-const MOST: usize = 100_000;
+/// No batch is larger: more would only take memory.
+const MOST: usize = 20_000;
 /// Nor does one hold more bytes.
 pub const MOST_BYTES: usize = 8 << 20;
 

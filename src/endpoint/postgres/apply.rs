@@ -227,12 +227,11 @@ impl Applying<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut text = Vec::new();
-        for values in rows {
-            written::add_row(&mut text, &written::row(self.relation, columns, values)?);
-        }
         let copy = format!("COPY {} ({}) FROM STDIN", self.relation.sql, names(columns));
-        let written = self.session.copy_in(&copy, text)?;
+        let written = self.session.copy_in(&copy, rows, |text, values| {
+            written::add_row(text, &written::row(self.relation, columns, values)?);
+            Ok(())
+        })?;
         self.must_be(written, rows.len())
     }
 

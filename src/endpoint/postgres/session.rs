@@ -10,7 +10,7 @@
 //! Left out: prepared statements. Every plan is made for the values that it is for, and a pooler may stand
 //! between.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, Stream};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, CopyOutStream, Row};
+use tokio_postgres::{Client, CopyInSink, CopyOutStream, Row};
 
 use super::failure::{failed, lost, not_reached};
 use super::tuples::{Fields, Tuples};
@@ -40,6 +40,8 @@ const LOCK: Duration = Duration::from_secs(10);
 const ENOUGH: usize = 1 << 20;
 /// Bytes that are sent at once.
 const CHUNK: usize = 1 << 16;
+/// Rows on their way to the server. Dropped before its end, nothing of it counts.
+type Rows = Pin<Box<CopyInSink<Bytes>>>;
 
 /// A connection to the server.
 pub(super) struct Session {
@@ -342,19 +344,34 @@ impl Session {
         None
     }
 
-    /// Brings rows in COPY's text format, and gives how many there were.
-    pub fn copy_in(&mut self, copy: &str, rows: Vec<u8>) -> Result<u64> {
+    /// Brings rows, each as `text` writes it in COPY's text format; gives how many the server took. The server is at
+    /// work on some while the next ones are written.
+    pub fn copy_in<R>(
+        &mut self,
+        copy: &str,
+        rows: impl IntoIterator<Item = R>,
+        text: impl Fn(&mut Vec<u8>, R) -> Result<()>,
+    ) -> Result<u64> {
         self.asked(copy);
-        self.traffic.bytes += rows.len() as u64;
         let (client, copy) = (self.client.clone(), copy.to_owned());
-        self.wait(STATEMENT + self.place.limit(), async move {
-            let mut sink = pin!(client.copy_in(&copy).await?);
-            let mut rows = Bytes::from(rows);
-            while !rows.is_empty() {
-                let chunk = rows.split_to(CHUNK.min(rows.len()));
-                sink.feed(chunk).await?;
+        let limit = STATEMENT + self.place.limit();
+        let begin = async move { Ok(Box::pin(client.copy_in::<_, Bytes>(&copy).await?)) };
+        let (mut sink, mut chunk) = (self.wait(limit, begin)?, Vec::with_capacity(CHUNK));
+        for row in rows {
+            text(&mut chunk, row)?;
+            if chunk.len() >= CHUNK {
+                sink = self.feed(sink, std::mem::take(&mut chunk))?;
             }
-            sink.finish().await
+        }
+        let mut sink = self.feed(sink, chunk)?;
+        self.wait(limit, async move { sink.as_mut().finish().await })
+    }
+
+    fn feed(&mut self, mut sink: Rows, chunk: Vec<u8>) -> Result<Rows> {
+        self.traffic.bytes += chunk.len() as u64;
+        self.wait(STATEMENT, async move {
+            sink.feed(Bytes::from(chunk)).await?;
+            Ok(sink)
         })
     }
 }
