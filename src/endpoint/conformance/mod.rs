@@ -54,6 +54,7 @@ macro_rules! suite {
             reading: rows_come_in_the_order_of_their_keys, hard_keys_come_back_or_are_refused,
                 ranges_are_half_open, several_ranges_are_read_in_one_go, tables_of_no_row_and_of_one,
                 values_come_back, hard_values_come_back_or_are_refused, rows_are_found_by_their_keys,
+                rows_are_found_however_their_keys_are_spelled,
                 the_nth_key_is_found, filters_hold, a_snapshot_shows_no_later_writes, readers_leave_nothing_behind,
                 duplicates_are_numbered, keys_that_become_one_are_refused,
                 tables_are_described_as_they_were_made, related_tables_are_made_together;

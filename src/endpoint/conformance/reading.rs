@@ -244,6 +244,25 @@ pub(crate) fn keys_that_become_one_are_refused(world: &mut dyn World) {
     }
 }
 
+/// A key that the table spells in another way than its canonical form.
+pub(crate) fn rows_are_found_however_their_keys_are_spelled(world: &mut dyn World) {
+    let id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let table = shapes::table("spelled", 1, &[("k", TEXT), ("v", TEXT)]);
+    let rows = [id.to_uppercase(), id.replace('6', "7")].map(|key| vec![text(key), text("x")]);
+    let (mut plan, _) = filled(world, &table, &rows);
+    plan.columns[0].agreed = Type::Uuid;
+    let mut found = Vec::new();
+    let mut take = |key: &[u8], _: &[u8]| {
+        found.push(key.to_vec());
+        Ok(())
+    };
+    let wanted = [id.to_owned(), id.replace('6', "7"), id.replace('6', "8")];
+    let wanted = wanted.map(|id| canon::encode_key([text(id).as_ref()]));
+    world.endpoint().rows(&plan, &wanted, &mut take).unwrap();
+    found.sort();
+    assert_eq!(found, wanted[..2]);
+}
+
 pub(crate) fn the_nth_key_is_found(world: &mut dyn World) {
     let (mut shapes, (table, rows)) = (keyed(), bag());
     shapes.push((table, rows));

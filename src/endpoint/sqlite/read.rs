@@ -13,7 +13,7 @@ use crate::endpoint::canon::{self, form};
 use crate::endpoint::chunk::Range;
 use crate::endpoint::sort::{sorted, sorted_apart};
 use crate::endpoint::version::{self, lowest_spelling};
-use crate::endpoint::{Key, Plan, Row, Sink, Type, nth_of};
+use crate::endpoint::{Key, Plan, PlannedColumn, Row, Sink, Type, nth_of};
 use crate::error::{Error, Result};
 
 /// A value to bind.
@@ -277,13 +277,36 @@ pub(super) fn keys(
         return sorted(plan, &[Range::ALL], all, &mut matching);
     }
     let mut select = connection.prepare_cached(&by_key(plan)).map_err(failed)?;
+    let mut missing: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     for wanted in keys {
         each(plan, &mut select, &canon::decode_key(wanted)?, |key, row| match key == wanted {
-            true => sink(key, row),
+            true => {
+                missing.remove(key);
+                sink(key, row)
+            }
             false => Ok(()),
         })?;
     }
-    Ok(())
+    if missing.is_empty() || plan.columns[..plan.key].iter().all(is_spelled_once) {
+        return Ok(());
+    }
+    // They may be there in another spelling, of which no index knows.
+    every(connection, plan, &mut |key, row| match missing.contains(key) {
+        true => sink(key, row),
+        false => Ok(()),
+    })
+}
+
+/// Whether a column holds each value in its canonical form only: a uuid in a column of texts may be in upper case.
+fn is_spelled_once(column: &PlannedColumn) -> bool {
+    let declared = column.declared.to_ascii_uppercase();
+    match column.agreed {
+        Type::Stored => true,
+        Type::Integer => declared.contains("INT"),
+        Type::Text { padded: false } => declared.contains("TEXT") || declared.contains("CHAR"),
+        Type::Bytes => declared.contains("BLOB"),
+        _ => false,
+    }
 }
 
 /// The version's column by its bytes, which is how canonical text is compared.
