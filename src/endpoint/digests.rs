@@ -12,7 +12,7 @@ use crate::change::Digest;
 use crate::error::Result;
 
 /// As many leaves are kept; a leaf of an integer key takes about 64 bytes.
-const MOST: usize = 1 << 18;
+const MOST: usize = 1 << 17;
 /// Bits of the finest leaves: about 16 rows each.
 const FINEST: u32 = 4;
 

@@ -7,6 +7,7 @@
 //! SQLite's columns hold any class of value. What a column declares is taken for what it means: `DATETIME` for
 //! timestamps, `UUID`, `JSON`, `DECIMAL(10,2)` and so on ([`describe`]).
 
+mod affinity;
 mod apply;
 mod create;
 mod describe;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::types::{ToSqlOutput, ValueRef as Sql};
 use rusqlite::{CachedStatement, Connection, Row as SqlRow, Statement, params_from_iter};
 
+use super::affinity::compares_as_agreed;
 use super::pages::Rowids;
 use super::record::Records;
 use super::{failed, quoted};
@@ -156,6 +157,11 @@ pub(super) fn rowids(
     Ok(found)
 }
 
+/// Whether rows are sorted here, because SQL does not give them in the order of their keys.
+fn is_sorted_here(plan: &Plan, unordered: &HashSet<String>) -> bool {
+    plan.is_multiset() || !compares_as_agreed(plan) || unordered.contains(&plan.table)
+}
+
 /// The rows of ranges, in the order of their keys.
 pub(super) fn ranges(
     connection: &Connection,
@@ -164,7 +170,7 @@ pub(super) fn ranges(
     ranges: &[Range],
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    if plan.is_multiset() || unordered.contains(&plan.table) {
+    if is_sorted_here(plan, unordered) {
         let read = |plan: &Plan, sink: &mut Sink<'_>| every(connection, plan, sink);
         return sorted_apart(plan, ranges, |_| Type::Stored, read, sink);
     }
@@ -383,7 +389,7 @@ pub(super) fn nth_key(
     n: usize,
 ) -> Result<Option<Key>> {
     let range = Range { after: after.cloned(), upto: None };
-    if plan.is_multiset() || unordered.contains(&plan.table) {
+    if is_sorted_here(plan, unordered) {
         let range = [range];
         return nth_of(n, |sink| ranges(connection, unordered, plan, &range, sink));
     }

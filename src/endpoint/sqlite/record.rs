@@ -12,6 +12,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::affinity::Affinity;
 use super::pages::{Pages, Rowids, damaged, varint};
 use super::read::{self, Renderer};
 use super::{failed, quoted};
@@ -144,7 +145,10 @@ fn places(connection: &Connection, plan: &Plan) -> Result<Option<Vec<Place>>> {
         let (name, declared, _, index) = columns.iter().find(|column| column.0 == *wanted)?;
         Some(match alias.as_ref() == Some(name) {
             true => Place::Rowid,
-            false => Place::Field { index: *index as usize, is_real: is_real(declared) },
+            false => Place::Field {
+                index: *index as usize,
+                is_real: Affinity::of(declared) == Affinity::Real,
+            },
         })
     };
     Ok(plan.columns.iter().map(|column| place(&column.name)).collect())
@@ -156,13 +160,6 @@ fn rowid_column(connection: &Connection, table: &str) -> Result<Option<String>> 
                HAVING count(*) = 1 AND upper(min(type)) = 'INTEGER' \
                AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')";
     connection.query_row(sql, [table], |row| row.get(0)).optional().map_err(failed)
-}
-
-/// Whether a column of this type has REAL affinity (<https://www.sqlite.org/datatype3.html>, 3.1).
-fn is_real(declared: &str) -> bool {
-    let word = declared.to_ascii_uppercase();
-    let has_any = |parts: &[&str]| parts.iter().any(|part| word.contains(part));
-    !has_any(&["INT", "CHAR", "CLOB", "TEXT", "BLOB"]) && has_any(&["REAL", "FLOA", "DOUB"])
 }
 
 /// Asks SQL for the columns that a record with so many fields ends before; they are the same for all such records.

@@ -88,3 +88,29 @@ fn all_tables_are_made_or_none() {
     let names: Vec<String> = endpoint.tables().unwrap().into_iter().map(|t| t.name).collect();
     assert_eq!(names, ["there"]);
 }
+
+/// SQL would compare these keys as text: 10 would lie before 5, and in no range that ends behind it.
+#[test]
+fn a_part_of_a_table_is_cut_by_the_agreed_order() {
+    let mut endpoint = endpoint(
+        "CREATE TABLE t (k TEXT PRIMARY KEY, v TEXT); \
+         INSERT INTO t VALUES ('5', 'a'), ('7', 'b'), ('10', 'c'), ('100', 'd')",
+    );
+    let mut plan = plan(&[("k", "TEXT"), ("v", "TEXT")]);
+    plan.columns[0].agreed = Type::Integer;
+    let key = |n: i64| canon::encode_key([Value::Integer(n).as_ref()]);
+    let mut read = |after: i64, upto: i64| {
+        let range = Range { after: Some(key(after)), upto: Some(key(upto)) };
+        let mut keys = Vec::new();
+        let mut take = |key: &[u8], _: &[u8]| {
+            keys.push(canon::decode_key(key)?.remove(0));
+            Ok(())
+        };
+        endpoint.read(&plan, &[range], &mut take).unwrap();
+        keys
+    };
+    assert_eq!(read(5, 10), [7, 10].map(Value::Integer));
+    assert_eq!(read(7, 99), [10].map(Value::Integer));
+    let nth = endpoint.nth_key(&plan, Some(&key(5)), 2).unwrap();
+    assert_eq!(nth, Some(key(10)));
+}
