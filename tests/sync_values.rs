@@ -321,3 +321,37 @@ fn rows_that_the_server_rewrites_are_held() {
     let upper = report.tables.iter().find(|table| table.table == "upper").unwrap();
     assert!(upper.held.is_empty() && upper.proved(), "{upper:?}");
 }
+
+/// The one that has the value of a row is in another batch.
+#[test]
+fn unique_values_change_places_across_batches() {
+    let files = Files::new();
+    let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)";
+    files.sql("a.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, u INTEGER NOT NULL UNIQUE)");
+    files.sql("a.db", &format!("INSERT INTO t {numbers} SELECT i, i FROM n"));
+    let lite = files.path("b.db");
+    let targets = std::iter::once(lite).chain(Server::get().map(Server::database));
+    let targets: Vec<String> = targets.collect();
+    let a = files.path("a.db");
+    targets.iter().for_each(|b| drop(sync_with(&a, b, &created())));
+    files.sql(
+        "a.db",
+        "UPDATE t SET u = -u; UPDATE t SET u = 5001 + u; INSERT INTO t VALUES (9999, 0)",
+    );
+    for b in &targets {
+        let (mut from, mut to) = (opened(&a, Access::Read), opened(b, Access::Write));
+        let (mut held, mut batches) = (0, 0);
+        let mut count = |event: Event<'_>| match event {
+            Event::Held { .. } => held += 1,
+            Event::Progress { .. } => batches += 1,
+            _ => {}
+        };
+        let stop = AtomicBool::new(false);
+        let mut ends: (&mut dyn Endpoint, &mut dyn Endpoint) = (from.as_mut(), to.as_mut());
+        let report = sync_once(&mut ends, &SyncOptions::default(), &stop, &mut count).unwrap();
+        let [table] = &report.tables[..] else { panic!("{:?}", report.tables) };
+        assert_eq!((table.applied.updated, table.applied.inserted), (5000, 1), "{b}");
+        assert!(table.held.is_empty() && table.proved(), "{b}: {table:?}");
+        assert!(held == 0 && batches < 10, "{b}: {held} held, {batches} batches");
+    }
+}

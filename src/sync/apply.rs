@@ -3,6 +3,9 @@
 //! A batch that fails by a row's fault is halved until the row is found; the rest of it goes on. A batch that
 //! fails by nobody's fault is tried again after a pause; if B still answers other questions, it is halved, too:
 //! some row may be more than the line can carry. If B does not answer, it is away, and that is no row's fault.
+//!
+//! A batch that fails because a unique value is taken is not halved at once: the row that has it may change, too,
+//! and be in another batch. Such batches are gathered and tried together when all others are written.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +15,7 @@ use crate::endpoint::{Applied, Batch, Endpoint, Engine, Key, Row};
 use crate::error::{Error, Kind, Result};
 
 use super::event::{Event, Events};
-use super::held::{Fault, Held, fault, fingerprint, show_key};
+use super::held::{Fault, Held, fault, fingerprint};
 use super::keep::Keep;
 use super::options::SyncOptions;
 use super::pair::Pair;
@@ -24,6 +27,9 @@ const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// So many rows of a table are held in one run; then something else is wrong than rows.
 const MOST_HELD: usize = 10_000;
+
+/// No more than so many rows, or bytes, are gathered because unique values were taken.
+const MOST_CROWDED: (usize, usize) = (100_000, 4 * MOST_BYTES);
 
 /// Seconds of Unix time.
 pub fn now() -> u64 {
@@ -101,6 +107,11 @@ pub struct Table<'t, 'a> {
     position: Option<Position>,
     buffer: Vec<(Key, Row)>,
     bytes: usize,
+    /// Rows of batches in which a unique value was taken, until all others are written.
+    crowded: Vec<(Key, Row)>,
+    crowded_bytes: usize,
+    /// All rows that could be in each other's way are tried together: there is nothing more to gather.
+    together: bool,
     /// What was done.
     pub applied: Applied,
     done: u64,
@@ -119,6 +130,7 @@ impl<'t, 'a> Table<'t, 'a> {
     ) -> Table<'t, 'a> {
         let tuner = Tuner::new(position.batch, writing.options.batch_target);
         let (buffer, bytes, applied, done, fresh) = Default::default();
+        let (crowded, crowded_bytes, together) = Default::default();
         Table {
             b,
             pair,
@@ -129,6 +141,9 @@ impl<'t, 'a> Table<'t, 'a> {
             position: None,
             buffer,
             bytes,
+            crowded,
+            crowded_bytes,
+            together,
             applied,
             done,
             of,
@@ -138,6 +153,13 @@ impl<'t, 'a> Table<'t, 'a> {
     /// The end of it: which rows are held, and how large a batch was good.
     pub fn finish(mut self) -> Result<(HashMap<Key, Held>, Applied, usize)> {
         self.flush()?;
+        if !self.crowded.is_empty() {
+            // It says that all rows are there.
+            let position = self.position.take();
+            self.settle()?;
+            self.position = position;
+            self.flush()?;
+        }
         Ok((self.held, self.applied, self.tuner.size()))
     }
 
@@ -162,6 +184,7 @@ impl<'t, 'a> Table<'t, 'a> {
 
     /// Puts a row that is held, whatever the reason was.
     pub fn put_again(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+        self.together = true;
         self.bytes += key.len() + row.len();
         self.buffer.push((key.to_vec(), row.to_vec()));
         if self.bytes >= MOST_BYTES { self.flush() } else { Ok(()) }
@@ -212,6 +235,7 @@ impl<'t, 'a> Table<'t, 'a> {
             };
             match fault(&error) {
                 Fault::Fatal => return Err(error),
+                Fault::Row if self.is_crowded(part, &error) => return self.gather(part),
                 Fault::Row => return self.halve_or_hold(part, error, pauses),
                 Fault::Nobody => self.tuner.failed(),
             }
@@ -224,6 +248,32 @@ impl<'t, 'a> Table<'t, 'a> {
                 None => return Err(error),
             }
         }
+    }
+
+    /// Whether what is in the way of these rows may be others that are to change, too.
+    fn is_crowded(&self, part: Part<'_>, error: &Error) -> bool {
+        error.code() == "VALUE_TAKEN" && !part.puts.is_empty() && !self.together
+    }
+
+    /// Puts rows off until all others are written.
+    fn gather(&mut self, part: Part<'_>) -> Result<()> {
+        self.crowded_bytes += part.bytes();
+        self.crowded.extend_from_slice(part.puts);
+        let (rows, bytes) = (self.crowded.len(), self.crowded_bytes);
+        match rows >= MOST_CROWDED.0 || bytes >= MOST_CROWDED.1 {
+            true => self.settle(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes all that was put off, in one batch if that is possible.
+    fn settle(&mut self) -> Result<()> {
+        self.crowded_bytes = 0;
+        let rows = std::mem::take(&mut self.crowded);
+        self.together = true;
+        let written = self.write(Part { puts: &rows, deletes: &[] });
+        self.together = false;
+        written
     }
 
     /// Whether somebody else has all of B, and not just a row.
@@ -281,10 +331,6 @@ impl<'t, 'a> Table<'t, 'a> {
     fn hold(&mut self, key: Key, row: Option<&[u8]>, error: &Error) -> Result<()> {
         let table = self.pair.name();
         let held = Held::new(table, &key, row, error, now());
-        if self.held.get(&key).is_none_or(|before| before.reason != held.reason) {
-            let key = &show_key(&key);
-            (self.writing.events)(Event::Held { table, key, reason: error.message() });
-        }
         let entry = (self.writing.keep.held_name(self.pair, &key), Some(as_text(&held)?));
         self.writing.keep.write(self.b, self.pair.plan(1), &[entry])?;
         self.held.insert(key, held);

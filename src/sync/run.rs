@@ -116,8 +116,8 @@ pub(super) struct Job<'p> {
     pub kept: Position,
     pub position: Position,
     pub held: HashMap<Key, Held>,
-    /// What was held when the round began, by key: the row's hash.
-    pub before: HashMap<Key, String>,
+    /// What was held when the round began.
+    pub before: HashMap<Key, Held>,
     pub work: Work,
     /// Read again from this version on; the table has versions and was synced before.
     pub since: Option<Option<Key>>,
@@ -159,10 +159,22 @@ fn round(
 
 impl<'p> Job<'p> {
     fn new(pair: &'p Pair, kept: Position, held: HashMap<Key, Held>) -> Job<'p> {
-        let before = held.iter().map(|(key, held)| (key.clone(), held.row.clone())).collect();
+        let before = held.clone();
         let (since, walk, is_first, totals, applied) = Default::default();
         let (position, work) = (kept.clone(), Work::new());
         Job { pair, kept, position, held, before, work, since, walk, is_first, totals, applied }
+    }
+
+    /// Tells which rows are held that were not, or for another reason.
+    fn tell_held(&self, events: &mut Events<'_>) {
+        let is_new = |(key, held): &(&Key, &Held)| {
+            self.before.get(*key).is_none_or(|before| before.reason != held.reason)
+        };
+        let mut held: Vec<(&Key, &Held)> = self.held.iter().filter(is_new).collect();
+        held.sort_by_key(|(key, _)| *key);
+        for (_, held) in held {
+            events(Event::Held { table: self.pair.name(), key: &held.shown, reason: &held.reason });
+        }
     }
 
     fn report(self) -> TableReport {
@@ -258,7 +270,9 @@ fn in_snapshot(ends: &mut Ends<'_>, jobs: &mut [Job<'_>], writing: &mut Writing<
         remove(ends.1, job, writing)?;
     }
     try_again(ends, jobs, writing)?;
-    let_go(ends, jobs, writing)
+    let_go(ends, jobs, writing)?;
+    jobs.iter().for_each(|job| job.tell_held(writing.events));
+    Ok(())
 }
 
 /// Finds out what is to be done.

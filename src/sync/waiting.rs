@@ -99,7 +99,8 @@ pub(super) fn try_again(
             let waits = waiting_for(ends.1, jobs, at)?;
             let job = &mut jobs[at];
             let plan = job.pair.plan(0);
-            let is_new = |key: &Key, held: &Held| job.before.get(key) != Some(&held.row);
+            let is_new =
+                |key: &Key, held: &Held| job.before.get(key).is_none_or(|b| b.row != held.row);
             let again = job.held.iter().filter(|(key, held)| held.waits || is_new(key, held));
             let keys: Vec<Key> = again.map(|(key, _)| key.clone()).collect();
             if keys.is_empty() {
