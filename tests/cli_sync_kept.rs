@@ -184,6 +184,22 @@ fn beside_a_file_options_are_refused() {
     assert!(place.rows("b.db", ALL).is_empty());
 }
 
+/// The position goes with the last rows, and where those are held, after them.
+#[test]
+fn a_held_row_at_the_end_keeps_no_position_back() {
+    let place = Place { dir: tempfile::tempdir().unwrap() };
+    let table = "CREATE TABLE t (id INTEGER PRIMARY KEY, version INTEGER, content TEXT";
+    place.sql(
+        "a.db",
+        &format!("{table}); INSERT INTO t VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, NULL)"),
+    );
+    place.sql("b.db", &format!("{table} CHECK (content IS NOT NULL))"));
+    place.versioned(&[]).exits(1);
+    let marks = "SELECT name FROM _syncline_sync WHERE name LIKE '%/position/%' AND value LIKE '%\"mark\":\"%'";
+    assert_eq!(place.rows("b.db", marks).len(), 1);
+    assert_eq!(place.rows("b.db", "SELECT id FROM t").len(), 2);
+}
+
 /// Somebody's lock is no fault of a row.
 #[test]
 fn a_lock_holds_no_row_for_good() {

@@ -104,6 +104,9 @@ pub struct Table<'t, 'a> {
     held: HashMap<Key, Held>,
     /// Which of them were held in this run.
     fresh: usize,
+    /// Goes with the first rows that are written: what was kept does not hold any more.
+    anew: Option<Position>,
+    /// Goes with the last ones: it says that all rows are there.
     position: Option<Position>,
     buffer: Vec<(Key, Row)>,
     bytes: usize,
@@ -138,6 +141,7 @@ impl<'t, 'a> Table<'t, 'a> {
             tuner,
             held,
             fresh,
+            anew: None,
             position: None,
             buffer,
             bytes,
@@ -150,22 +154,26 @@ impl<'t, 'a> Table<'t, 'a> {
         }
     }
 
-    /// The end of it: which rows are held, and how large a batch was good.
-    pub fn finish(mut self) -> Result<(HashMap<Key, Held>, Applied, usize)> {
+    /// The end of it, with the position to keep: which rows are held, and how large a batch was good.
+    pub fn finish(mut self, at: Option<Position>) -> Result<(HashMap<Key, Held>, Applied, usize)> {
+        if self.crowded.is_empty() {
+            self.position.clone_from(&at);
+        }
         self.flush()?;
         if !self.crowded.is_empty() {
-            // It says that all rows are there.
-            let position = self.position.take();
+            self.position = at;
             self.settle()?;
-            self.position = position;
-            self.flush()?;
+        }
+        if self.position.is_some() {
+            // The rows that it was to go with are held.
+            self.write(Part { puts: &[], deletes: &[] })?;
         }
         Ok((self.held, self.applied, self.tuner.size()))
     }
 
-    /// The position to keep with the next batch.
-    pub fn stand_at(&mut self, position: Position) {
-        self.position = Some(position);
+    /// The position to keep with the first rows that are written.
+    pub fn begin_anew(&mut self, position: Position) {
+        self.anew = Some(position);
     }
 
     /// Puts a row, sooner or later.
@@ -294,7 +302,7 @@ impl<'t, 'a> Table<'t, 'a> {
             self.held.remove(key);
         }
         self.applied += applied;
-        self.position = None;
+        (self.anew, self.position) = (None, None);
         self.done += part.len() as u64;
         let (done, of, batch) = (self.done, self.of, self.tuner.size());
         (self.writing.events)(Event::Progress { table: self.pair.name(), done, of, batch });
@@ -309,7 +317,7 @@ impl<'t, 'a> Table<'t, 'a> {
             .filter(|key| self.held.contains_key(*key))
             .map(|key| (self.writing.keep.held_name(self.pair, key), None))
             .collect();
-        if let Some(position) = &self.position {
+        if let Some(position) = self.position.as_ref().or(self.anew.as_ref()) {
             let position = Position { batch: Some(self.tuner.size()), ..position.clone() };
             state.push((self.writing.keep.position_name(self.pair), Some(as_text(&position)?)));
         }
@@ -320,7 +328,9 @@ impl<'t, 'a> Table<'t, 'a> {
         if part.len() > 1 {
             self.tuner.failed();
             let (first, second) = part.halves();
+            let position = self.position.take();
             self.write_with(first, pauses)?;
+            self.position = position;
             return self.write_with(second, pauses);
         }
         let row = part.puts.first().map(|(_, row)| &row[..]);

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 
 use super::apply::{Table as TableWriter, Writing};
 use super::compare::{Ends, Totals};
+use super::position::Position;
 use super::run::Job;
 use super::waiting::{keeps_out, waiting_for};
 use super::work::Work;
@@ -93,7 +94,7 @@ pub(super) fn put(
     let of = job.since.is_none().then_some(counts.only_in_a + counts.changed);
     let mut writer = job.writer(ends.1, writing, of);
     if job.must_begin_anew() {
-        writer.stand_at(job.position.unknown());
+        writer.begin_anew(job.position.unknown());
     }
     let (mut rows, mut digest) = (0, Digest::default());
     let (a, work, since) = (&mut *ends.0, &mut job.work, job.since.as_ref());
@@ -111,10 +112,9 @@ pub(super) fn put(
         job.work.counts.only_in_a = rows;
         job.totals = Some(Totals { rows: [rows, 0], digests: [digest, Digest::default()] });
     }
-    if counts.only_in_b == 0 && plan.version.is_some() && job.position != job.kept {
-        writer.stand_at(job.position.clone());
-    }
-    job.wrote(writer)
+    let is_all = counts.only_in_b == 0 && plan.version.is_some() && job.position != job.kept;
+    let at = is_all.then(|| job.position.clone());
+    job.wrote(writer, at)
 }
 
 /// Reads the rows that B is to have.
@@ -151,6 +151,9 @@ pub(super) fn remove(
         return Ok(());
     }
     let mut writer = job.writer(b, writing, Some(job.work.counts.only_in_b));
+    if job.must_begin_anew() {
+        writer.begin_anew(job.position.unknown());
+    }
     let (mut keys, is_multiset) = (Vec::new(), job.pair.plan(1).is_multiset());
     let group = if is_multiset { MULTISET_GROUP } else { GROUP };
     let mut remove = |key| {
@@ -162,10 +165,8 @@ pub(super) fn remove(
         false => job.work.each_delete(&mut remove)?,
     }
     writer.remove(&keys)?;
-    if job.pair.plan(0).version.is_some() {
-        writer.stand_at(job.position.clone());
-    }
-    job.wrote(writer)
+    let at = job.pair.plan(0).version.is_some().then(|| job.position.clone());
+    job.wrote(writer, at)
 }
 
 impl<'p> Job<'p> {
@@ -188,8 +189,12 @@ impl<'p> Job<'p> {
         TableWriter::new(b, self.pair, writing, &self.position, std::mem::take(&mut self.held), of)
     }
 
-    pub(super) fn wrote(&mut self, writer: TableWriter<'_, '_>) -> Result<()> {
-        let (held, applied, batch) = writer.finish()?;
+    pub(super) fn wrote(
+        &mut self,
+        writer: TableWriter<'_, '_>,
+        at: Option<Position>,
+    ) -> Result<()> {
+        let (held, applied, batch) = writer.finish(at)?;
         self.held = held;
         self.applied += applied;
         self.position.batch = Some(batch);

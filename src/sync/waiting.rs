@@ -117,7 +117,7 @@ pub(super) fn try_again(
             })?;
             writer.flush()?;
             writer.remove(&gone.into_iter().collect::<Vec<_>>())?;
-            job.wrote(writer)?;
+            job.wrote(writer, None)?;
         }
         let after: usize = jobs.iter().map(|job| job.held.len()).sum();
         if after >= before {
