@@ -5,40 +5,178 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use syncline::cli::Cli;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compares a page with what the code gives, or writes it.
-fn current(page: &str, text: &str) {
-    let path = root().join("docs/reference").join(page);
-    if std::env::var_os("SYNCLINE_WRITE_DOCS").is_some() {
+/// Whether files are written instead of compared.
+fn writes() -> bool {
+    std::env::var_os("SYNCLINE_WRITE_DOCS").is_some()
+}
+
+/// Compares a file with what the code gives, or writes it.
+fn current(file: &str, text: &str) {
+    let path = root().join(file);
+    if writes() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == text,
-        "{page} is stale: run SYNCLINE_WRITE_DOCS=1 cargo test --test cli_reference"
+        "{file} is stale: run SYNCLINE_WRITE_DOCS=1 cargo test --test cli_reference"
     );
+}
+
+/// The same for a folder that holds nothing else.
+fn current_folder(folder: &str, files: &BTreeMap<String, String>) {
+    for (name, text) in files {
+        current(&format!("{folder}/{name}"), text);
+    }
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        if files.contains_key(&entry.file_name().into_string().unwrap()) {
+            continue;
+        }
+        assert!(writes(), "{} is of a command that is gone", entry.path().display());
+        fs::remove_file(entry.path()).unwrap();
+    }
 }
 
 #[test]
 fn the_configuration_page_is_current() {
-    current("config.md", &syncline::config::reference());
+    current("docs/reference/config.md", &syncline::config::reference());
 }
 
 #[test]
 fn the_command_line_page_is_current() {
-    current("cli.md", &syncline::cli::reference());
+    current("docs/reference/cli.md", &syncline::cli::reference());
+}
+
+/// The manual's pages by file name: one for each command, as packagers install them.
+fn manual() -> BTreeMap<String, String> {
+    let dir = tempfile::tempdir().unwrap();
+    clap_mangen::generate_to(Cli::command(), dir.path()).unwrap();
+    let pages = fs::read_dir(dir.path()).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read_to_string(entry.path()).unwrap())
+    });
+    pages.collect()
+}
+
+/// A command without what its help does not show: the scripts would offer that, too.
+fn shown(command: &'static clap::Command) -> clap::Command {
+    let arguments = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let shown = clap::Command::new(command.get_name())
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(arguments.cloned())
+        .subcommands(command.get_subcommands().map(shown));
+    match command.get_version() {
+        Some(version) => shown.version(version),
+        None => shown,
+    }
+}
+
+/// The scripts that complete a command line, under the names by which shells find them.
+fn completions() -> BTreeMap<String, String> {
+    let mut command = shown(Box::leak(Box::new(Cli::command())));
+    let scripts = [Shell::Bash, Shell::Zsh, Shell::Fish].map(|shell| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = clap_complete::generate_to(shell, &mut command, "syncline", dir.path());
+        let file = file.unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(&file).unwrap())
+    });
+    BTreeMap::from(scripts)
+}
+
+#[test]
+fn the_manual_is_current() {
+    let pages = manual();
+    assert!(pages.contains_key("syncline.1") && pages.contains_key("syncline-serve.1"));
+    current_folder("packaging/man", &pages);
+}
+
+#[test]
+fn the_completions_are_current() {
+    current_folder("packaging/completions", &completions());
+}
+
+/// What a program says about files; nothing where it is not installed.
+fn said(program: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    match Command::new(program).args(arguments).current_dir(root()).output() {
+        Ok(output) => Some(output),
+        Err(_) => {
+            eprintln!("skipped: {program} is not installed");
+            None
+        }
+    }
+}
+
+/// A dot or a quote at the beginning of a help's line would be a command to the formatter.
+#[test]
+fn the_manual_is_set_without_a_warning() {
+    for name in manual().keys() {
+        let page = format!("packaging/man/{name}");
+        let Some(set) = said("groff", &["-Kutf8", "-Tutf8", "-man", "-ww", &page]) else { return };
+        assert!(set.status.success() && set.stderr.is_empty(), "{page}: {set:?}");
+        let text = String::from_utf8(set.stdout).unwrap();
+        assert!(text.contains(name.trim_end_matches(".1")), "{page}:\n{text}");
+    }
+}
+
+#[test]
+fn the_shells_accept_the_completions() {
+    for (shell, script) in
+        [("bash", "syncline.bash"), ("zsh", "_syncline"), ("fish", "syncline.fish")]
+    {
+        let script = format!("packaging/completions/{script}");
+        let Some(read) = said(shell, &["-n", &script]) else { continue };
+        assert!(read.status.success() && read.stderr.is_empty(), "{script}: {read:?}");
+    }
+}
+
+/// What bash would offer for the last of these words.
+fn offered(words: &str) -> Option<Vec<String>> {
+    let script = format!(
+        "source packaging/completions/syncline.bash; COMP_WORDS=({words}); \
+         COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+         _syncline syncline \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let answer = said("bash", &["-c", &script])?;
+    assert!(answer.status.success(), "{words}: {answer:?}");
+    Some(String::from_utf8(answer.stdout).unwrap().lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    for (words, expected) in [
+        ("syncline se", &["serve"][..]),
+        ("syncline held re", &["replay"]),
+        ("syncline serve --t", &["--take-over"]),
+        ("syncline serve --log-format ''", &["text", "json"]),
+        // Hidden ones stay so.
+        ("syncline serve --until", &[""]),
+        ("syncline status --token", &[""]),
+    ] {
+        let Some(offered) = offered(words) else { return };
+        assert_eq!(offered, expected, "{words}");
+    }
 }
 
 #[test]
 fn the_error_page_is_current() {
     let codes = all_codes();
     assert!(codes.contains_key("CONFIG_UNKNOWN_KEY") && codes.contains_key("POSITION_INVALID"));
-    current("errors.md", &errors_page(&codes));
+    current("docs/reference/errors.md", &errors_page(&codes));
 }
 
 /// A code as the sources use it.
