@@ -29,6 +29,7 @@ mod serve;
 mod service;
 mod shell;
 mod status;
+mod supervisor;
 mod sync;
 
 use std::future::Future;

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::arguments::{LogFormat, Serve};
 use super::configure;
 use super::exit::{Exit, Failure, Outcome};
+use super::supervisor;
 use crate::api::{HttpLimits, Server, record_metrics};
 use crate::config::{Address, Config, Flag};
 use crate::engine::{BackingPlace, Database, DatabaseOptions};
@@ -84,6 +85,7 @@ async fn node(config: &Config, arguments: &Serve) -> Outcome {
     let databases = tokio::select! {
         opened = open(config, &advertise, arguments.take_over) => opened?,
         end = signals.end() => {
+            supervisor::stopping();
             tracing::info!("draining: {end}, before the databases were open");
             return Ok(Exit::Yes);
         }
@@ -226,6 +228,7 @@ async fn serve(
     }
     let operators = admin.local_addr()?;
     tracing::info!("node {} serves {advertise}, operators http://{operators}", config.node.name);
+    supervisor::ready();
     let (said, why) = oneshot::channel();
     let until_stdin_ends = arguments.until_stdin_ends;
     let shutdown = async {
@@ -237,6 +240,7 @@ async fn serve(
                 Reason::Must(code, why)
             }
         };
+        supervisor::stopping();
         tracing::info!("draining: {}", reason.words());
         let _ = said.send(reason);
         tokio::spawn(async move {

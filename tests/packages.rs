@@ -1,0 +1,92 @@
+//! What packages install means what it should: no package manager and no init is needed to find a wrong name in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use syncline::cli::{Cli, Command as Runs};
+use syncline::config::{Config, Sources};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn file(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The unit's settings; those that stand several times, with a space between.
+fn unit() -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::<String, String>::new();
+    for line in file("packaging/syncline.service").lines() {
+        let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let values = settings.entry(name.into()).or_default();
+        *values = format!("{values} {value}").trim().to_owned();
+    }
+    settings
+}
+
+fn config() -> Config {
+    let sources = Sources {
+        file: Some(("packaging/syncline.toml".into(), file("packaging/syncline.toml"))),
+        environment: Vec::new(),
+        flags: Vec::new(),
+        host: "here".into(),
+        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+    };
+    Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_unit_runs_the_configuration_that_is_installed() {
+    let unit = unit();
+    let cli = Cli::try_parse_from(unit["ExecStart"].split(' ')).unwrap();
+    let Runs::Serve(serve) = cli.command else { panic!("{}", unit["ExecStart"]) };
+    assert_eq!(serve.config.as_deref(), Some(Path::new("/etc/syncline/syncline.toml")));
+    let config = config();
+    let state = Path::new("/var/lib").join(&unit["StateDirectory"]);
+    assert_eq!(config.node.data_dir, state, "the one place where it may write");
+    assert!(config.node.listen.is_loopback() && config.node.admin_listen.is_loopback());
+}
+
+/// 2 is a wrong configuration and 4 waits for a person: a restart makes neither better. 5 and crashes are
+/// restarted.
+#[test]
+fn the_unit_restarts_what_a_restart_may_help() {
+    let unit = unit();
+    assert_eq!(unit["Restart"], "on-failure");
+    assert_eq!(unit["RestartPreventExitStatus"], "2 4");
+    assert_eq!((unit["Type"].as_str(), unit["TimeoutStartSec"].as_str()), ("notify", "infinity"));
+}
+
+#[test]
+fn the_unit_waits_for_the_drain() {
+    let stop: u64 = unit()["TimeoutStopSec"].parse().unwrap();
+    let drain = config().limits.http.drain;
+    assert!(Duration::from_secs(stop) > drain * 2, "{stop} s for a drain of {drain:?}");
+}
+
+/// systemd reads over what it does not know: a wrong name would leave a door open in silence.
+#[test]
+fn systemd_knows_every_setting_of_the_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let installed = dir.path().join("syncline.service");
+    // The program is where the package puts it only once that is installed.
+    let here = format!("ExecStart={}", env!("CARGO_BIN_EXE_syncline"));
+    let text = file("packaging/syncline.service").replace("ExecStart=/usr/bin/syncline", &here);
+    fs::write(&installed, text).unwrap();
+    let verify = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(&installed)
+        .output();
+    let Ok(verified) = verify else {
+        eprintln!("skipped: systemd-analyze is not installed");
+        return;
+    };
+    assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
+}
