@@ -47,6 +47,21 @@ fn a_right_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_database_that_was_made_read_only_stays_so() {
+    let Some(mut side) = side("CREATE TABLE t (id int PRIMARY KEY, v text)") else { return };
+    let plan = side.plan("t");
+    let latch =
+        format!("ALTER DATABASE {} SET default_transaction_read_only = on", name_in(&side.url));
+    side.sql(&latch);
+    let mut endpoint = PostgresEndpoint::open(&side.url, Access::Write).unwrap();
+    let puts = [row(&plan, &[int(1), text("a")])];
+    let error =
+        endpoint.apply(&Batch { plan: &plan, puts: &puts, deletes: &[], state: &[] }).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Unavailable, "ENDPOINT_READ_ONLY"), "{error}");
+    assert_eq!(side.sql("SELECT count(*) FROM t"), "0");
+}
+
+#[test]
 fn identity_columns_take_their_values_and_go_on_behind_them() {
     let Some(mut side) = side(
         "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text); \

@@ -107,8 +107,8 @@ pub enum Fault {
 /// Whose fault an error of `apply` is.
 pub fn fault(error: &Error) -> Fault {
     match error.kind() {
-        // However few rows: there is no place for them.
-        _ if error.code() == "DISK_FULL" => Fault::Fatal,
+        // However few rows they are.
+        _ if matches!(error.code(), "DISK_FULL" | "ENDPOINT_READ_ONLY") => Fault::Fatal,
         Kind::Invalid | Kind::Behind | Kind::Conflict => Fault::Row,
         Kind::Unavailable | Kind::Retry | Kind::Unknown => Fault::Nobody,
         Kind::Forbidden | Kind::Storage | Kind::Corrupt | Kind::Diverged => Fault::Fatal,

@@ -116,9 +116,13 @@ impl Session {
     }
 
     fn set_up(&mut self, access: Access) -> Result<()> {
-        let read_only = if access == Access::Read { "on" } else { "off" };
+        // Whoever made a database read only has a reason: that is not for us to undo.
+        let read_only = match access {
+            Access::Read => "SET default_transaction_read_only = on; ",
+            Access::Write => "",
+        };
         self.batch(&format!(
-            "SET default_transaction_read_only = {read_only}; SET statement_timeout = 0; \
+            "{read_only}SET statement_timeout = 0; \
              SET idle_in_transaction_session_timeout = 0; SET lock_timeout = {}; \
              SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; \
              SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'postgres'; \
