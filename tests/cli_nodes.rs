@@ -116,6 +116,17 @@ fn status_and_health_tell_how_nodes_are_doing() {
     let reader = reader(dir.path(), "reader-1");
     assert_eq!(ok(&["health", &url(&writer)]), "ok\n");
     assert_eq!(ok(&["health", &admin(&reader)]), "ok\n");
+    assert_eq!(ok(&["health", &url(&writer), "--role", "writer"]), "ok\n");
+    assert_eq!(ok(&["health", &url(&reader), "--role", "reader", "--max-stale", "1h"]), "ok\n");
+    for (node, asked, why) in [
+        (&writer, &["--role", "reader"][..], "unhealthy: main: this node is a writer\n"),
+        (&reader, &["--role", "writer"], "unhealthy: main: this node is a reader\n"),
+        (&reader, &["--max-stale", "0s"], "unhealthy: main: it may be "),
+    ] {
+        let refused = syncline(&[&["health", &url(node)], asked].concat());
+        let (out, _) = texts(&refused);
+        assert!(refused.status.code() == Some(1) && out.starts_with(why), "{asked:?}: {out}");
+    }
     ok(&["shell", &url(&reader), "-c", "CREATE TABLE t (x); INSERT INTO t VALUES (1)"]);
     let status = ok(&["status", &admin(&writer)]);
     assert!(status.contains("node writer") && status.contains("main"), "{status}");
@@ -370,6 +381,9 @@ fn a_node_answers_while_its_databases_are_opened() {
     let write = cluster::execute(node.listen, "CREATE TABLE t(a)", &[]).unwrap_err();
     assert!(write.starts_with("503") && write.contains("\"retry\":\"yes\""), "{write}");
     assert_eq!(ok(&["health", &url(&node)]), "ok\n");
+    let unready = syncline(&["health", &url(&node), "--role", "writer"]);
+    assert_eq!(unready.status.code(), Some(1));
+    assert!(texts(&unready).0.contains("opening its databases"), "{unready:?}");
     // One that stays connected is not left behind with a server that never has a database.
     let begun = std::net::TcpStream::connect(node.listen).unwrap();
     std::fs::write(&pipe, "00112233").unwrap();

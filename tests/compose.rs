@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use saphyr::{LoadableYamlNode, Yaml};
@@ -186,12 +187,40 @@ fn a_node_is_asked_what_it_is_used_for() {
     for (name, service) in nodes(&compose()) {
         let role = config(&name, &service).databases[0].role;
         let asked = list(service.as_mapping_get("healthcheck").unwrap(), "test");
-        let url = format!("http://127.0.0.1:8080/ready?role={}", role.as_str());
-        assert_eq!(asked, ["CMD", "curl", "-fsS", url.as_str()], "{name}");
+        let line = format!("{HEALTH} --role {} || exit 1", role.as_str());
+        assert_eq!(asked, ["CMD-SHELL", line.as_str()], "{name}");
+        assert!(asks_for_health(&line), "{line}");
         assert!(!service.contains_mapping_key("command"), "{name}: the image's own command");
     }
-    let tools = instructions();
-    assert!(tools.iter().any(|(_, line)| line.contains("ca-certificates curl")));
+    // The image does not know what it is used for.
+    let line = format!("{HEALTH} || exit 1");
+    assert!(instruction("HEALTHCHECK").ends_with(&format!(" CMD {line}")));
+    assert!(asks_for_health(&line), "{line}");
+}
+
+/// Where a node listens in its container.
+const HEALTH: &str = "syncline health http://127.0.0.1:8080";
+
+/// Whether the program takes a check's line for one. Exit codes above 1 are Docker's.
+fn asks_for_health(line: &str) -> bool {
+    let line = line.strip_suffix(" || exit 1").unwrap();
+    matches!(Cli::try_parse_from(line.split(' ')).unwrap().command, Command::Health(_))
+}
+
+/// A process that root starts in a container is root outside it, too. SIGTERM must reach the node itself, and not
+/// a shell before it; and Docker must wait for the drain.
+#[test]
+fn a_node_is_not_root_and_drains() {
+    assert_eq!(instruction("USER"), "syncline");
+    let after = instructions().into_iter().skip_while(|(word, _)| word != "USER");
+    assert!(after.skip(1).all(|(word, _)| word != "USER" && word != "RUN"), "it stays so");
+    assert_eq!(instruction("ENTRYPOINT"), "[\"syncline\"]", "the form without a shell");
+    for (name, service) in nodes(&compose()) {
+        let wait = service.as_mapping_get("stop_grace_period").and_then(|wait| wait.as_str());
+        let wait: u64 = wait.and_then(|wait| wait.strip_suffix('s')).unwrap().parse().unwrap();
+        let drain = config(&name, &service).limits.http.drain;
+        assert!(Duration::from_secs(wait) > drain * 2, "{name}: {wait} s for {drain:?}");
+    }
 }
 
 /// The image runs `syncline serve`, and is built from files that are there and that Docker is given.

@@ -30,7 +30,7 @@ complete -c syncline -n "__fish_syncline_needs_command" -f -a "demo" -d 'Shows a
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "serve" -d 'Runs a node'
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "shell" -d 'Runs SQL on a node'
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "status" -d 'Shows how a node and its databases are doing'
-complete -c syncline -n "__fish_syncline_needs_command" -f -a "health" -d 'Asks whether a node is alive'
+complete -c syncline -n "__fish_syncline_needs_command" -f -a "health" -d 'Asks whether a node is alive, or may be used'
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "explain" -d 'Says what a configuration promises, and what each failure costs'
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "config" -d 'Checks or shows a configuration'
 complete -c syncline -n "__fish_syncline_needs_command" -f -a "verify" -d 'Recounts every row of a copy and compares'
@@ -64,7 +64,10 @@ complete -c syncline -n "__fish_syncline_using_subcommand shell" -s h -l help -d
 complete -c syncline -n "__fish_syncline_using_subcommand status" -l watch -d 'Shows it again every second'
 complete -c syncline -n "__fish_syncline_using_subcommand status" -l json -d 'One JSON object a line'
 complete -c syncline -n "__fish_syncline_using_subcommand status" -s h -l help -d 'Print help'
-complete -c syncline -n "__fish_syncline_using_subcommand health" -s h -l help -d 'Print help'
+complete -c syncline -n "__fish_syncline_using_subcommand health" -l role -d 'Asks whether its databases may be used in this role, too' -r -f -a "writer\t'To write'
+reader\t'To read; other nodes write'"
+complete -c syncline -n "__fish_syncline_using_subcommand health" -l max-stale -d 'Asks whether their rows are no older than this, too, such as 5s' -r
+complete -c syncline -n "__fish_syncline_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c syncline -n "__fish_syncline_using_subcommand explain" -s c -l config -d 'The configuration; without it, what `serve` does without one' -r -F
 complete -c syncline -n "__fish_syncline_using_subcommand explain" -l json -d 'One JSON object a line'
 complete -c syncline -n "__fish_syncline_using_subcommand explain" -s h -l help -d 'Print help'
@@ -156,7 +159,7 @@ complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_s
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "serve" -d 'Runs a node'
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "shell" -d 'Runs SQL on a node'
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "status" -d 'Shows how a node and its databases are doing'
-complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "health" -d 'Asks whether a node is alive'
+complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "health" -d 'Asks whether a node is alive, or may be used'
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "explain" -d 'Says what a configuration promises, and what each failure costs'
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "config" -d 'Checks or shows a configuration'
 complete -c syncline -n "__fish_syncline_using_subcommand help; and not __fish_seen_subcommand_from demo serve shell status health explain config verify held promote resolve adopt release diff sync gateway help" -f -a "verify" -d 'Recounts every row of a copy and compares'

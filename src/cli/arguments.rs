@@ -31,7 +31,7 @@ pub enum Command {
     Shell(Shell),
     /// Shows how a node and its databases are doing.
     Status(Status),
-    /// Asks whether a node is alive.
+    /// Asks whether a node is alive, or may be used.
     Health(Health),
     /// Says what a configuration promises, and what each failure costs.
     Explain(Explain),
@@ -178,6 +178,21 @@ pub struct Health {
     /// The node.
     #[command(flatten)]
     pub node: Node,
+    /// Asks whether its databases may be used in this role, too.
+    #[arg(long, value_enum)]
+    pub role: Option<NodeRole>,
+    /// Asks whether their rows are no older than this, too, such as 5s.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_stale: Option<Duration>,
+}
+
+/// What a node is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NodeRole {
+    /// To write.
+    Writer,
+    /// To read; other nodes write.
+    Reader,
 }
 
 /// Arguments of `explain`.

@@ -5,31 +5,43 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::arguments::{Health, Status};
+use super::arguments::{Health, NodeRole, Status};
 use super::block_on;
 use super::exit::{Exit, Failure, Outcome};
 use super::shell::table;
-use crate::client::{Client, DatabaseStatus, NodeStatus};
+use crate::client::{Asked, Client, DatabaseStatus, NodeStatus};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Asks whether a node is alive.
+/// Asks whether a node is alive, or whether it may be used as asked.
 pub fn health(arguments: &Health) -> Outcome {
     block_on(async {
-        let client = arguments.node.client(TIMEOUT)?;
-        match client.health().await {
-            Ok(()) => {
-                println!("ok");
-                Ok(Exit::Yes)
-            }
-            Err(crate::client::Failure::Refused(refusal)) => {
-                println!("unhealthy: {}", refusal.message);
-                Ok(Exit::No)
-            }
-            Err(failure) => Err(failure.into()),
+        let reasons = match ailing(arguments).await {
+            Err(crate::client::Failure::Refused(refusal)) => vec![refusal.message],
+            reasons => reasons?,
+        };
+        if reasons.is_empty() {
+            println!("ok");
+            return Ok(Exit::Yes);
         }
+        println!("unhealthy: {}", reasons.join("; "));
+        Ok(Exit::No)
     })
+}
+
+/// What is wrong with a node.
+async fn ailing(arguments: &Health) -> crate::client::Result<Vec<String>> {
+    let client = arguments.node.client(TIMEOUT)?;
+    let role = arguments.role.map(|role| match role {
+        NodeRole::Writer => "writer",
+        NodeRole::Reader => "reader",
+    });
+    let asked = Asked { role, max_stale: arguments.max_stale };
+    if asked.role.is_none() && asked.max_stale.is_none() {
+        return client.health().await.map(|()| Vec::new());
+    }
+    client.unready(&asked).await
 }
 
 /// Shows a status once, or again and again.

@@ -19,6 +19,7 @@ mod sql;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -114,6 +115,20 @@ impl Client {
         self.get::<Json>("/health").await.map(|_| ())
     }
 
+    /// Why its databases may not be used as asked; nothing, if they may.
+    pub async fn unready(&self, asked: &Asked) -> Result<Vec<String>> {
+        let url = format!("{}/ready?{}", self.endpoint.base, asked.query());
+        let (status, bytes) = self.ask(&Method::GET, &url, None).await?;
+        #[derive(Deserialize)]
+        struct Body {
+            reasons: Vec<String>,
+        }
+        match serde_json::from_slice::<Body>(&bytes) {
+            Ok(body) => Ok(body.reasons),
+            Err(_) => read(&url, status, &bytes),
+        }
+    }
+
     /// Where the copy of `database` stands.
     pub async fn position(&self, database: &str) -> Result<PositionAnswer> {
         self.get(&format!("/v1/databases/{database}/position")).await
@@ -136,7 +151,18 @@ impl Client {
         url: &str,
         body: Option<Json>,
     ) -> Result<T> {
-        let lost = |e: reqwest::Error| Failure::unreachable(&method, url, &e);
+        let (status, bytes) = self.ask(&method, url, body).await?;
+        read(url, status, &bytes)
+    }
+
+    /// One request and its answer, as it came.
+    async fn ask(
+        &self,
+        method: &Method,
+        url: &str,
+        body: Option<Json>,
+    ) -> Result<(StatusCode, Bytes)> {
+        let lost = |e: reqwest::Error| Failure::unreachable(method, url, &e);
         let mut request = self.http.request(method.clone(), url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -146,8 +172,24 @@ impl Client {
         }
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(lost)?;
-        read(url, status, &bytes)
+        Ok((status, response.bytes().await.map_err(lost)?))
+    }
+}
+
+/// What a node's databases are to be used for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// `writer` or `reader`; without it, whatever they are.
+    pub role: Option<&'static str>,
+    /// How old their rows may be.
+    pub max_stale: Option<Duration>,
+}
+
+impl Asked {
+    fn query(&self) -> String {
+        let role = self.role.map(|role| format!("role={role}"));
+        let max_stale = self.max_stale.map(|most| format!("max_stale={}ms", most.as_millis()));
+        role.into_iter().chain(max_stale).collect::<Vec<_>>().join("&")
     }
 }
 
