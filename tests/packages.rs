@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -89,4 +89,81 @@ fn systemd_knows_every_setting_of_the_unit() {
         return;
     };
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
+}
+
+/// What `cargo deb` reads.
+fn debian() -> toml::Table {
+    let manifest: toml::Table = file("Cargo.toml").parse().unwrap();
+    manifest["package"]["metadata"]["deb"].as_table().unwrap().clone()
+}
+
+fn texts(list: &toml::Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// The files that a source names: one, or all of a folder that end in a certain way.
+fn named(source: &str) -> Vec<PathBuf> {
+    let Some((folder, ending)) = source.split_once('*') else { return vec![source.into()] };
+    let files = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = files.map(|name| name.into_string().unwrap());
+    names.filter(|name| name.ends_with(ending)).map(|name| Path::new(folder).join(name)).collect()
+}
+
+/// The package's files, by the place where they are installed: where they are here, and their permissions.
+fn installed() -> BTreeMap<PathBuf, (PathBuf, String)> {
+    let mut installed = BTreeMap::new();
+    for asset in debian()["assets"].as_array().unwrap() {
+        let [source, place, mode] = texts(asset)[..] else { panic!("{asset}") };
+        let sources = named(source);
+        assert!(!sources.is_empty(), "{source} names nothing");
+        for source in sources {
+            let name = if place.ends_with('/') { source.file_name() } else { None };
+            let place = name.map_or(place.into(), |name| Path::new(place).join(name));
+            let before = installed.insert(Path::new("/").join(place), (source, mode.to_owned()));
+            assert!(before.is_none(), "{before:?} is overwritten");
+        }
+    }
+    installed
+}
+
+#[test]
+fn the_package_holds_files_that_are_there() {
+    for (place, (source, mode)) in installed() {
+        let is_program = source == Path::new("target/release").join(env!("CARGO_PKG_NAME"));
+        assert!(is_program || root().join(&source).is_file(), "{} is missing", source.display());
+        assert_eq!(mode, if is_program { "755" } else { "644" }, "{}", place.display());
+    }
+    let debian = debian();
+    let license = texts(&debian["license-file"]);
+    assert!(root().join(license[0]).is_file());
+}
+
+/// A page or a script that is made, but not installed, is missed by whoever needs it only.
+#[test]
+fn the_package_forgets_no_page_and_no_completion() {
+    let installed = installed();
+    for folder in ["packaging/man/*", "packaging/completions/*"] {
+        for made in named(folder) {
+            let is_installed = installed.values().any(|(source, _)| *source == made);
+            assert!(is_installed, "{} is not installed", made.display());
+        }
+    }
+}
+
+/// The unit comes from the folder of the maintainer's scripts, by its name; what it names must be installed, and
+/// an upgrade must not overwrite what somebody configured.
+#[test]
+fn the_package_installs_what_its_unit_starts() {
+    let debian = debian();
+    let folder = root().join(debian["maintainer-scripts"].as_str().unwrap());
+    let name = debian["systemd-units"]["unit-name"].as_str().unwrap();
+    assert!(folder.join(format!("{name}.service")).is_file(), "{name}");
+    let command = unit()["ExecStart"].clone();
+    let [program, "serve", "-c", config] = command.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{command}")
+    };
+    let installed = installed();
+    assert!(installed.contains_key(Path::new(program)), "{program}");
+    assert_eq!(installed[Path::new(config)].0, Path::new("packaging/syncline.toml"));
+    assert_eq!(texts(&debian["conf-files"]), [config]);
 }
