@@ -385,3 +385,36 @@ async fn a_reader_that_followed_a_restore_tells_the_writer_of_it() {
     assert_eq!(reader.status().held, 1, "and holds what it undid");
     tokio::task::spawn_blocking(move || next.close()).await.unwrap();
 }
+
+/// A cursor's rows are read here while they leave; what it writes is written there, in the same lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_reads_here_and_writes_there() {
+    let pair = Pair::start().await;
+    let cursor = async |baton: Option<&str>, sql: &str| {
+        let body = json!({"baton": baton, "batch": {"steps": [{"stmt": {"sql": sql}}]}});
+        let head = "POST /v3/cursor HTTP/1.1\nhost: localhost";
+        let answer = send(&pair.reader.client, head, body.to_string().as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let lines: Vec<Json> =
+            answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (answer.header("transfer-encoding").is_some(), lines)
+    };
+    cursor(None, "CREATE TABLE t(a)").await;
+    let (_, written) = cursor(None, "INSERT INTO t VALUES (1), (2)").await;
+    assert_eq!(written[2]["affected_row_count"], 2, "{written:?}");
+
+    let many = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        SELECT i, hex(zeroblob(250)) FROM n, t";
+    let (streamed, read) = cursor(None, many).await;
+    assert!(streamed);
+    assert_eq!(read.len(), 6000 + 4);
+
+    // The same stream goes on at the writer, in its transaction.
+    let (_, begun) = cursor(read[0]["baton"].as_str(), "BEGIN").await;
+    let (_, inside) = cursor(begun[0]["baton"].as_str(), "INSERT INTO t VALUES (3)").await;
+    let (streamed, seen) = cursor(inside[0]["baton"].as_str(), "SELECT count(*) FROM t").await;
+    assert!(!streamed);
+    assert_eq!(seen[2]["row"][0]["value"], "3");
+    let (_, outside) = cursor(None, "SELECT count(*) FROM t").await;
+    assert_eq!(outside[2]["row"][0]["value"], "2");
+}

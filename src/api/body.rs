@@ -101,11 +101,11 @@ impl AsRef<[u8]> for Counted {
 
 /// Makes an answer of `bytes` count; where there is no room for it, an answer that `must` be given
 /// (something was written) goes out uncounted.
-pub(super) fn counted(node: &Node, bytes: Vec<u8>, must: bool) -> Result<Bytes> {
+pub(super) fn counted(buffers: &Arc<Semaphore>, bytes: Vec<u8>, must: bool) -> Result<Bytes> {
     if bytes.len() <= SMALL {
         return Ok(bytes.into());
     }
-    match take(&node.buffers, bytes.len()) {
+    match take(buffers, bytes.len()) {
         Ok(share) => Ok(Bytes::from_owner(Counted { bytes, _share: share })),
         Err(_) if must => Ok(bytes.into()),
         Err(error) => Err(error),

@@ -12,7 +12,7 @@ use super::handle::ReadHandle;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::options::{DatabaseOptions, Role};
-use super::readers::Readers;
+use super::readers::{Readers, closing};
 use super::session::Session;
 use super::shared::{Shared, lock};
 use super::status::{ReceiptState, Status};
@@ -34,7 +34,6 @@ pub(crate) struct Writing {
 pub(crate) struct Inner {
     pub shared: Arc<Shared>,
     pub readers: Readers,
-    pub read_threads: Mutex<Vec<JoinHandle<()>>>,
     pub writing: Mutex<Option<Writing>>,
     pub following: Mutex<Option<Following>>,
     pub wake: Mutex<Option<WakeStream>>,
@@ -70,10 +69,6 @@ pub enum SnapshotItem<'a> {
         /// The stored columns, in declared order.
         values: &'a [crate::change::ValueRef<'a>],
     },
-}
-
-fn closing() -> Error {
-    Error::unavailable("CLOSING", "this node is shutting down").hint("send it to another node")
 }
 
 /// Waits for an answer on a thread that may block.
@@ -428,9 +423,6 @@ impl Database {
             }
         }
         self.0.readers.close();
-        for thread in lock(&self.0.read_threads).drain(..) {
-            let _ = thread.join();
-        }
         lock(&self.0.lock).take();
     }
 }

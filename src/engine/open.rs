@@ -53,12 +53,10 @@ pub(crate) fn open(options: DatabaseOptions) -> Result<Database> {
     let state = if options.role == Role::Reader { State::Loading } else { State::Ok };
     let shared = Arc::new(Shared::new(options, directory, state));
     shelf::count_again(&shared)?;
-    let started = Readers::start(shared.clone());
-    let (readers, read_threads) = started.map_err(io_failed("no thread can be started"))?;
+    let readers = Readers::start(shared.clone()).map_err(io_failed("no thread can be started"))?;
     let database = Database(Arc::new(Inner {
         shared: shared.clone(),
         readers,
-        read_threads: Mutex::new(read_threads),
         writing: Mutex::new(None),
         following: Mutex::new(None),
         wake: Mutex::new(None),

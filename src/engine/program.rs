@@ -58,7 +58,7 @@ pub enum StepOutcome {
 /// How a program ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// One for each step.
+    /// One for each step; none at all if a [`Sink`](super::Sink) got them while they came.
     pub steps: Vec<StepOutcome>,
     /// The receipt, if something was written.
     pub receipt: Option<Position>,

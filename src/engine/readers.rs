@@ -7,6 +7,10 @@
 //!
 //! A transaction that reads keeps its connection (and so its snapshot) between requests; whoever picks up
 //! the next request gets the connection with it.
+//!
+//! A thread that has to wait until a client takes the rows of its statement steps aside: another one takes
+//! its place, and one too many ends when the wait is over. So slow clients cost threads and connections,
+//! as many as transactions may read, and never the turn of others.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,22 +20,27 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::program::{Description, Outcome, Program, StatementResult, Step, StepOutcome};
-use super::run::{budget, holds, write_in_readonly};
+use super::program::{Description, Outcome, Program, Step, StepOutcome};
+use super::read_run::ReadRun;
+use super::run::budget;
 use super::shared::{Shared, lock};
-use super::stream::{Settings, Stream};
+use super::sink::{Outlet, Sink};
+use super::stream::Stream;
 use crate::change::Position;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::sqlite::text::{self, Begin, Control};
-use crate::store::sqlite::{Reader, Statement, check_name};
+use crate::store::sqlite::{Budget, Reader};
 
-/// Transactions that may read at the same time, each with a connection of its own.
+/// Transactions that may read (and statements that may wait for their clients) at the same time, each
+/// with a connection of its own.
 const OPEN: usize = 256;
 /// Idle connections that are kept.
 const IDLE: usize = 16;
 
 /// How long a read may keep a thread that must not block.
 const BRIEF: Duration = Duration::from_millis(1);
+/// Bytes of rows that are held back meanwhile, of a read whose client takes them as they come.
+const FEW: usize = 32 << 10;
 /// After one that took longer, so many go to the read threads at once.
 const AFTER_LONG: u32 = 100;
 
@@ -51,15 +60,26 @@ pub(crate) struct OpenRead {
     pub snapshot: Option<Position>,
     /// The client's open savepoints.
     pub savepoints: Vec<String>,
-    seat: Option<Seat>,
+    /// From its first request on.
+    pub seat: Option<Seat>,
 }
 
 /// One of the open transactions.
-struct Seat(Arc<Pool>);
+pub(crate) struct Seat(Arc<Pool>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
         lock(&self.0.inner).open -= 1;
+    }
+}
+
+/// A read thread that stepped aside, until it is back.
+pub(super) struct Aside(Seat);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        lock(&self.0.0.inner).surplus += 1;
+        self.0.0.arrived.notify_one();
     }
 }
 
@@ -77,6 +97,9 @@ struct Inner {
     work: VecDeque<Work>,
     idle: Vec<(u64, Reader)>,
     open: usize,
+    threads: Vec<JoinHandle<()>>,
+    /// So many threads are to end.
+    surplus: usize,
     closed: bool,
 }
 
@@ -97,25 +120,55 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Starts the threads.
-    pub fn start(shared: Arc<Shared>) -> std::io::Result<(Readers, Vec<JoinHandle<()>>)> {
+    pub fn start(shared: Arc<Shared>) -> std::io::Result<Readers> {
         let inner = Mutex::new(Inner::default());
         let (arrived, limit) = (Condvar::new(), shared.options.limits.queue);
         let pool = Arc::new(Pool { inner, arrived, limit, long: AtomicU32::new(0) });
         let readers = Readers { pool, shared };
         let count = readers.shared.options.readers.max(1);
-        let thread = |i: usize| {
-            let readers = readers.clone();
-            let name = format!("syncline-reader-{i}");
-            std::thread::Builder::new().name(name).spawn(move || readers.work())
-        };
-        let threads = (0..count).map(thread).collect::<std::io::Result<Vec<_>>>()?;
-        Ok((readers, threads))
+        (0..count).try_for_each(|_| readers.one_more(&mut lock(&readers.pool.inner)))?;
+        Ok(readers)
+    }
+
+    fn one_more(&self, inner: &mut Inner) -> std::io::Result<()> {
+        let readers = self.clone();
+        let thread = std::thread::Builder::new().name("syncline-reader".into());
+        let thread = thread.spawn(move || readers.work())?;
+        inner.threads.retain(|thread| !thread.is_finished());
+        inner.threads.push(thread);
+        Ok(())
+    }
+
+    /// Puts another thread in the place of the calling one, which will wait for a client.
+    pub(super) fn step_aside(&self) -> Result<Aside> {
+        let seat = self.seat()?;
+        let mut inner = lock(&self.pool.inner);
+        if inner.closed {
+            return Err(closing());
+        }
+        self.one_more(&mut inner).map_err(|error| busy().source(error))?;
+        drop(inner);
+        Ok(Aside(seat))
+    }
+
+    /// How long a statement waits for its client.
+    pub(super) fn patience(&self) -> Duration {
+        self.shared.options.limits.idle_transaction
+    }
+
+    /// Whether the threads are to end.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.pool.inner).closed
     }
 
     fn work(&self) {
         loop {
             let mut inner = lock(&self.pool.inner);
             let work = loop {
+                if inner.surplus > 0 {
+                    inner.surplus -= 1;
+                    return;
+                }
                 if let Some(work) = inner.work.pop_front() {
                     break work;
                 }
@@ -130,12 +183,18 @@ impl Readers {
         }
     }
 
-    /// Lets the threads finish what waits, and end.
+    /// Lets the threads finish what waits, and waits for their end.
     pub fn close(&self) {
-        let mut inner = lock(&self.pool.inner);
-        inner.closed = true;
-        inner.idle.clear();
+        let threads = {
+            let mut inner = lock(&self.pool.inner);
+            inner.closed = true;
+            inner.idle.clear();
+            std::mem::take(&mut inner.threads)
+        };
         self.pool.arrived.notify_all();
+        for thread in threads {
+            let _ = thread.join();
+        }
     }
 
     fn submit<T: Send + 'static>(
@@ -145,8 +204,7 @@ impl Readers {
         let (reply, answer) = oneshot::channel();
         let mut inner = lock(&self.pool.inner);
         if inner.closed || inner.work.len() >= self.pool.limit {
-            return Err(Error::retry("READERS_BUSY", "too many reads wait already")
-                .hint("send fewer at once, or ask another node"));
+            return Err(busy());
         }
         inner.work.push_back(Box::new(move |readers| {
             let _ = reply.send(work(readers));
@@ -177,15 +235,18 @@ impl Readers {
         }
     }
 
-    /// Runs a program that seems to read only on a read thread; gives it back with what came of it.
+    /// Runs a program that seems to read only on a read thread; gives it back with what came of it,
+    /// unless a sink got that.
     pub fn run(
         &self,
         program: Program,
         stream: Stream,
         transaction: Option<Box<ReadTransaction>>,
+        sink: Option<Box<dyn Sink>>,
     ) -> Result<oneshot::Receiver<Result<(Program, Read)>>> {
         self.submit(move |readers| {
-            let read = readers.run_here(&program, stream, transaction)?;
+            let outlet = sink.map(|sink| Outlet::new(sink, readers.clone()));
+            let read = readers.read(&program, stream, transaction, readers.budget(), outlet)?;
             Ok((program, read))
         })
     }
@@ -197,11 +258,23 @@ impl Readers {
         stream: Stream,
         transaction: Option<Box<ReadTransaction>>,
     ) -> Result<Read> {
-        self.read(program, stream, transaction, self.shared.options.limits.statement)
+        self.read(program, stream, transaction, self.budget(), None)
     }
 
-    /// The same on a thread that must not block; none if that takes too long.
-    pub fn run_briefly(&self, program: &Program, stream: &Stream) -> Option<Result<Read>> {
+    /// What a statement may use, from its beginning on.
+    fn budget(&self) -> Budget {
+        let limits = &self.shared.options.limits;
+        budget(limits.response_rows, limits.response_bytes, limits.statement)
+    }
+
+    /// The same on a thread that must not block; none if that takes too long, or gives more than a `few`
+    /// rows where only those are wanted.
+    pub fn run_briefly(
+        &self,
+        program: &Program,
+        stream: &Stream,
+        few: bool,
+    ) -> Option<Result<Read>> {
         let [step] = program.steps.as_slice() else { return None };
         let sql = &step.statement.sql;
         let idle = !lock(&self.pool.inner).idle.is_empty();
@@ -209,16 +282,18 @@ impl Readers {
             return None;
         }
         let (began, limit) = (Instant::now(), self.shared.options.limits.statement);
-        let read = self.read(program, stream.clone(), None, limit.min(BRIEF));
+        let mut budget = Budget { time: Some(limit.min(BRIEF)), ..self.budget() };
+        if few {
+            budget.bytes = budget.bytes.min(FEW);
+        }
+        let read = self.read(program, stream.clone(), None, budget, None);
         if began.elapsed() >= BRIEF {
             self.pool.long.store(AFTER_LONG, Ordering::Relaxed);
         }
-        match &read {
-            Ok(Read { ran: Some((outcome, _)), .. }) if limit > BRIEF && was_stopped(outcome) => {
-                None
-            }
-            _ => Some(read),
-        }
+        let failed = |code| matches!(&read, Ok(read) if read.failed_with(code));
+        let too_long = limit > BRIEF && failed("STATEMENT_TIMEOUT");
+        let too_much = few && failed("RESPONSE_TOO_LARGE");
+        (!too_long && !too_much).then_some(read)
     }
 
     fn one_of_the_long_ones(&self) -> bool {
@@ -244,7 +319,8 @@ impl Readers {
         program: &Program,
         stream: Stream,
         transaction: Option<Box<ReadTransaction>>,
-        time: Duration,
+        budget: Budget,
+        outlet: Option<Outlet>,
     ) -> Result<Read> {
         let (generation, mut reader, open) = match transaction {
             Some(transaction) => {
@@ -260,10 +336,12 @@ impl Readers {
             let transaction = self.put_back(generation, reader, open)?;
             return Ok(Read { ran: None, transaction });
         }
-        let mut run = ReadRun { shared: &self.shared, reader: &mut reader, stream, open, time };
+        let shared = &self.shared;
+        let mut run = ReadRun { shared, reader: &mut reader, stream, open, budget, outlet };
         let steps = run.program(program);
-        let (stream, open) = (run.stream, run.open);
-        let outcome = Outcome { steps: steps?, receipt: None };
+        let (stream, open, outlet) = (run.stream, run.open, run.outlet);
+        let collected = |steps| if outlet.is_none() { steps } else { Vec::new() };
+        let outcome = Outcome { steps: steps.map(collected)?, receipt: None };
         let transaction = self.put_back(generation, reader, open)?;
         Ok(Read { ran: Some((outcome, stream)), transaction })
     }
@@ -299,9 +377,22 @@ impl Readers {
     }
 }
 
-/// Whether its only statement was stopped by its time limit.
-fn was_stopped(outcome: &Outcome) -> bool {
-    matches!(&outcome.steps[..], [StepOutcome::Failed(error)] if error.code() == "STATEMENT_TIMEOUT")
+fn busy() -> Error {
+    Error::retry("READERS_BUSY", "too many reads wait already")
+        .hint("send fewer at once, or ask another node")
+}
+
+/// The error of what the database's end came before.
+pub(super) fn closing() -> Error {
+    Error::unavailable("CLOSING", "this node is shutting down").hint("send it to another node")
+}
+
+impl Read {
+    /// Whether its only statement did.
+    fn failed_with(&self, code: &str) -> bool {
+        let Some((outcome, _)) = &self.ran else { return false };
+        matches!(&outcome.steps[..], [StepOutcome::Failed(error)] if error.code() == code)
+    }
 }
 
 /// Whether a step writes: then the whole program belongs to the writer. A statement that does not
@@ -314,118 +405,4 @@ fn writes(reader: &mut Reader, step: &Step) -> bool {
         None if Stream::default().pragma(sql, false).is_some() => false,
         None => reader.client.prepared(sql).is_ok_and(|prepared| !prepared.readonly),
     }
-}
-
-/// A program on its way through a read connection.
-struct ReadRun<'a> {
-    shared: &'a Shared,
-    reader: &'a mut Reader,
-    stream: Stream,
-    open: Option<OpenRead>,
-    /// How long each statement may run.
-    time: Duration,
-}
-
-impl ReadRun<'_> {
-    fn program(&mut self, program: &Program) -> Result<Vec<StepOutcome>> {
-        let snapshot = self.open.as_ref().and_then(|open| open.snapshot);
-        let position = snapshot.unwrap_or_else(|| self.shared.position());
-        let context = self.reader.context.clone();
-        self.stream.enter(&context, &self.shared.options.node, position);
-        self.reader.db.set_last_insert_rowid(self.stream.last_insert_rowid);
-        let special = self.stream.settings != Settings::default();
-        if special {
-            self.reader.db.execute_batch(&self.stream.settings.pragmas())?;
-        }
-        let mut outcomes = Vec::with_capacity(program.steps.len());
-        for step in &program.steps {
-            let runs =
-                step.condition.as_ref().is_none_or(|c| holds(c, &outcomes, self.open.is_none()));
-            outcomes.push(match runs.then(|| self.step(&step.statement)) {
-                None => StepOutcome::Skipped,
-                Some(Ok(result)) => StepOutcome::Done(result),
-                Some(Err(error)) if error.kind() == Kind::Storage => return Err(error),
-                Some(Err(error)) => StepOutcome::Failed(error),
-            });
-        }
-        if special {
-            self.reader.db.execute_batch(&Settings::default().pragmas())?;
-        }
-        self.stream.leave(&context)?;
-        Ok(outcomes)
-    }
-
-    fn step(&mut self, statement: &Statement) -> Result<StatementResult> {
-        if let Some(control) = text::control(&statement.sql) {
-            return self.control(&control);
-        }
-        if let Some(answer) = self.stream.pragma(&statement.sql, self.open.is_some()) {
-            return Ok(answer);
-        }
-        if let Some(open) = &mut self.open {
-            if open.snapshot.is_none() {
-                // The snapshot is taken by the first read: note where it stands.
-                open.snapshot = Some(self.reader.position()?);
-            }
-            if open.readonly && !self.reader.client.prepared(&statement.sql)?.readonly {
-                return Err(write_in_readonly());
-            }
-        }
-        let limits = &self.shared.options.limits;
-        let budget = budget(limits.response_rows, limits.response_bytes, self.time);
-        self.reader.client.run(statement, &budget, &self.reader.deadline)
-    }
-
-    fn control(&mut self, control: &Control) -> Result<StatementResult> {
-        let sql_error = |message: String| Error::invalid("SQLITE_ERROR", message);
-        let db = self.reader.db;
-        match (control, self.open.is_some()) {
-            (Control::Begin(_), true) => {
-                return Err(sql_error("cannot start a transaction within a transaction".into()));
-            }
-            (Control::Begin(begin), false) => {
-                db.execute_batch("BEGIN")?;
-                let readonly = *begin == Begin::ReadOnly;
-                self.open = Some(OpenRead { readonly, ..OpenRead::default() });
-            }
-            (Control::Commit | Control::Rollback, true) => self.end()?,
-            (Control::Commit, false) => {
-                return Err(sql_error("cannot commit - no transaction is active".into()));
-            }
-            (Control::Rollback, false) => {
-                return Err(sql_error("cannot rollback - no transaction is active".into()));
-            }
-            (Control::Savepoint(name), _) => {
-                check_name(name)?;
-                db.execute_batch(&format!("SAVEPOINT {}", quoted(name)))?;
-                self.open.get_or_insert_default().savepoints.push(name.clone());
-            }
-            (Control::Release(name), _) => {
-                db.execute_batch(&format!("RELEASE {}", quoted(name)))?;
-                if let Some(open) = &mut self.open {
-                    let found = open.savepoints.iter().rposition(|n| n.eq_ignore_ascii_case(name));
-                    open.savepoints.truncate(found.unwrap_or(0));
-                }
-                if db.is_autocommit() {
-                    self.end()?;
-                }
-            }
-            (Control::RollbackTo(name), _) => {
-                db.execute_batch(&format!("ROLLBACK TO {}", quoted(name)))?;
-            }
-        }
-        Ok(StatementResult::default())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.open = None;
-        match self.reader.db.is_autocommit() {
-            true => Ok(()),
-            false => self.reader.db.execute_batch("ROLLBACK"),
-        }
-    }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

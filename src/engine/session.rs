@@ -18,7 +18,8 @@ use super::inbox::{Job, JobOptions, Ran};
 use super::options::Role;
 use super::program::{Condition, Description, Outcome, Program, Statement, Step};
 use super::read_options::ReadOptions;
-use super::readers::{Read, ReadTransaction};
+use super::readers::{Read, ReadTransaction, closing};
+use super::sink::Sink;
 use super::stream::Stream;
 use crate::acknowledge::Level;
 use crate::change::{Position, RequestId};
@@ -100,10 +101,6 @@ fn unlocked<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(|e| e.into_inner())
 }
 
-fn gone() -> Error {
-    Error::unavailable("CLOSING", "this node is shutting down").hint("send it to another node")
-}
-
 impl Session {
     pub(crate) fn new(database: Database) -> Session {
         Session { database, stream: Stream::default(), open: None, may_block: false }
@@ -119,21 +116,36 @@ impl Session {
     /// Runs a program. On a node that is not the writer, a program that writes (or opens a
     /// transaction that may) is refused with `NOT_WRITER` before anything of it has run: forward it.
     pub async fn run(&mut self, program: Program, options: &RequestOptions) -> Result<Outcome> {
-        let outcome = match &self.open {
+        self.run_into(program, options, None).await
+    }
+
+    /// Runs a program. If it reads, and gives more than a few rows, `sink` gets how its steps go, while
+    /// they still run; else all of it is in the outcome.
+    pub async fn run_into(
+        &mut self,
+        program: Program,
+        options: &RequestOptions,
+        sink: Option<Box<dyn Sink>>,
+    ) -> Result<Outcome> {
+        match &self.open {
             Some(Open::Writing(id)) => {
                 let id = *id;
                 self.write(program, options, Some(id)).await
             }
-            Some(Open::Reading(_)) => self.read(program, options).await,
+            Some(Open::Reading(_)) => self.read(program, options, sink).await,
             None if destination(&program) == Destination::Writer => {
                 self.write(program, options, None).await
             }
-            None => self.read(program, options).await,
-        }?;
-        Ok(outcome)
+            None => self.read(program, options, sink).await,
+        }
     }
 
-    async fn read(&mut self, program: Program, options: &RequestOptions) -> Result<Outcome> {
+    async fn read(
+        &mut self,
+        program: Program,
+        options: &RequestOptions,
+        sink: Option<Box<dyn Sink>>,
+    ) -> Result<Outcome> {
         let asked = self.read_options(options)?;
         let writer = self.database.role() == Role::Writer;
         if !writer && (asked.writer || asked.linearizable || may_write(&program)) {
@@ -149,7 +161,7 @@ impl Session {
                 None
             }
         };
-        let (program, read) = self.read_somewhere(program, transaction).await?;
+        let (program, read) = self.read_somewhere(program, transaction, sink).await?;
         self.open = read.transaction.map(|t| Open::Reading(Mutex::new(t)));
         match read.ran {
             Some((outcome, stream)) => {
@@ -164,18 +176,22 @@ impl Session {
         &self,
         program: Program,
         transaction: Option<Box<ReadTransaction>>,
+        sink: Option<Box<dyn Sink>>,
     ) -> Result<(Program, Read)> {
         let readers = self.database.readers();
-        if self.may_block {
+        if self.may_block && sink.is_none() {
             let read = readers.run_here(&program, self.stream.clone(), transaction)?;
             return Ok((program, read));
         }
         if transaction.is_none()
-            && let Some(read) = readers.run_briefly(&program, &self.stream)
+            && let Some(read) = readers.run_briefly(&program, &self.stream, sink.is_some())
         {
             return Ok((program, read?));
         }
-        readers.run(program, self.stream.clone(), transaction)?.await.map_err(|_| gone())?
+        readers
+            .run(program, self.stream.clone(), transaction, sink)?
+            .await
+            .map_err(|_| closing())?
     }
 
     /// Options of the request, then those that the stream was given by `syncline_read('…')`.
@@ -239,7 +255,7 @@ impl Session {
         let (job, answer) = Job::new(program, stream, options, transaction, snapshot);
         let inbox = self.database.inbox()?;
         if self.may_block { inbox.run_here(job) } else { inbox.run(job) }?;
-        let ran = answer.await.map_err(|_| gone())?.ran;
+        let ran = answer.await.map_err(|_| closing())?.ran;
         if let Err(error) = &ran
             && error.code() == "TRANSACTION_TIMEOUT"
         {
@@ -290,7 +306,7 @@ impl Session {
     pub async fn describe(&mut self, sql: &str) -> Result<Description> {
         let sql: Arc<str> = sql.into();
         let answer = self.database.readers().describe(sql)?;
-        answer.await.map_err(|_| gone())?
+        answer.await.map_err(|_| closing())?
     }
 
     /// The statements that give a new stream this one's settings and options (none, if they are the

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde::Serialize;
 
 use super::program::BASE64;
-use crate::change::Value;
+use crate::change::{Value, ValueRef};
 use crate::engine::{Description, ResultColumn, StatementResult, StepOutcome};
 use crate::error::Error;
 
@@ -83,22 +83,22 @@ impl Json {
     }
 
     /// Appends a value with its type.
-    pub fn value(&mut self, value: &Value) {
+    pub fn value(&mut self, value: ValueRef<'_>) {
         match value {
-            Value::Integer(n) => {
-                self.raw(r#"{"type":"integer","value":"#).decimal(*n).raw("}");
+            ValueRef::Integer(n) => {
+                self.raw(r#"{"type":"integer","value":"#).decimal(n).raw("}");
             }
-            Value::Real(n) if n.is_finite() => {
-                self.raw(r#"{"type":"float","value":"#).put(n).raw("}");
+            ValueRef::Real(n) if n.is_finite() => {
+                self.raw(r#"{"type":"float","value":"#).put(&n).raw("}");
             }
             // JSON has no word for the others.
-            Value::Null | Value::Real(_) => {
+            ValueRef::Null | ValueRef::Real(_) => {
                 self.raw(r#"{"type":"null"}"#);
             }
-            Value::Text(text) => {
+            ValueRef::Text(text) => {
                 self.raw(r#"{"type":"text","value":"#).put(text).raw("}");
             }
-            Value::Blob(bytes) => {
+            ValueRef::Blob(bytes) => {
                 self.raw(r#"{"type":"blob","base64":""#).base64(bytes).raw("\"}");
             }
         }
@@ -112,25 +112,36 @@ impl Json {
         self
     }
 
-    fn columns(&mut self, columns: &[ResultColumn]) -> &mut Self {
+    /// Appends what the columns of a result are.
+    pub fn columns(&mut self, columns: &[ResultColumn]) -> &mut Self {
         self.list(columns, |json, column| {
             json.raw(r#"{"name":"#).put(&column.name);
             json.raw(r#","decltype":"#).optional(column.decltype.as_deref()).raw("}");
         })
     }
 
-    /// Appends what a statement gave.
-    pub fn result(&mut self, result: &StatementResult) -> &mut Self {
-        self.raw(r#"{"cols":"#).columns(&result.columns).raw(r#","rows":"#);
-        self.list(&result.rows, |json, row| {
-            json.list(row, |json, value| json.value(value));
-        });
+    /// Appends the values of a row.
+    pub fn row(&mut self, row: &[Value]) -> &mut Self {
+        self.list(row, |json, value| json.value(value.as_ref()))
+    }
+
+    /// Appends, behind other members, what a statement wrote.
+    pub fn written(&mut self, result: &StatementResult) -> &mut Self {
         self.raw(r#","affected_row_count":"#).put(&result.affected);
         self.raw(r#","last_insert_rowid":"#);
         match result.last_insert_rowid {
             Some(rowid) => self.decimal(rowid),
             None => self.raw("null"),
-        };
+        }
+    }
+
+    /// Appends what a statement gave.
+    pub fn result(&mut self, result: &StatementResult) -> &mut Self {
+        self.raw(r#"{"cols":"#).columns(&result.columns).raw(r#","rows":"#);
+        self.list(&result.rows, |json, row| {
+            json.row(row);
+        });
+        self.written(result);
         self.raw(r#","rows_read":"#).put(&result.rows.len());
         self.raw(r#","rows_written":"#).put(&result.affected);
         let duration = result.duration.as_secs_f64() * 1e3;
@@ -194,7 +205,7 @@ mod tests {
 
     fn value(value: Value) -> String {
         let mut json = Json::default();
-        json.value(&value);
+        json.value(value.as_ref());
         String::from_utf8(json.bytes).unwrap()
     }
 

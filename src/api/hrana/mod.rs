@@ -11,7 +11,8 @@
 //! stands in its result, under HTTP 200; what is wrong with the whole pipeline (or where it must go)
 //! is an HTTP error. Both versions of the path speak the same here.
 //!
-//! [`cursor`] is a pipeline of one batch whose results come as lines (`POST /v3/cursor`).
+//! [`cursor`] runs one batch whose results come as [`lines`] (`POST /v3/cursor`), while it runs if it
+//! reads.
 //!
 //! [`request`] is what arrives, [`program`] turns it into the engine's terms, [`json`] writes what
 //! leaves, [`stream`] keeps what outlives a request, [`pipeline`] runs it all, and [`rest`] sends the
@@ -24,6 +25,7 @@
 
 mod cursor;
 mod json;
+mod lines;
 mod pipeline;
 mod program;
 mod request;

@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 
 use super::json::Json;
 use super::program::{batch, missing, statement};
-use super::request::{Pipeline, Request, Verb, parse};
+use super::request::{Pipeline, Request, Text, Verb, parse};
 use super::rest::{Ran, Rest};
 use super::stream::{Place, Stream, Taken};
 use crate::api::body::{counted, read};
@@ -38,17 +38,7 @@ pub(super) async fn run(
     let pipeline = parse(body)?;
     one_write_for_each_key(&pipeline, &options)?;
     let closes = pipeline.requests.last().is_some_and(|last| last.verb == Verb::Close);
-    let mut open = match &pipeline.baton {
-        Some(baton) => {
-            Open::Taken(node.streams.take(&baton.0, &database.options().name, principal)?)
-        }
-        None => {
-            if !closes {
-                node.streams.make_room()?;
-            }
-            Open::New(node.streams.open(database, principal))
-        }
-    };
+    let mut open = Open::of(node, database, principal, pipeline.baton.as_ref(), closes)?;
     let mut run = Run {
         node,
         database,
@@ -86,13 +76,32 @@ fn one_write_for_each_key(pipeline: &Pipeline<'_>, options: &RequestOptions) -> 
 
 /// The stream of a pipeline: its own, or one from the table.
 #[expect(clippy::large_enum_variant, reason = "one-shot streams, nearly all, stay off the heap")]
-enum Open {
+pub(super) enum Open {
     New(Stream),
     Taken(Taken),
 }
 
 impl Open {
-    fn stream(&mut self) -> &mut Stream {
+    /// The stream that `baton` names, or a new one; does the request close it?
+    pub fn of(
+        node: &Node,
+        database: &Database,
+        principal: Principal,
+        baton: Option<&Text<'_>>,
+        closes: bool,
+    ) -> Result<Open> {
+        if let Some(baton) = baton {
+            let taken = node.streams.take(&baton.0, &database.options().name, principal)?;
+            return Ok(Open::Taken(taken));
+        }
+        if !closes {
+            node.streams.make_room()?;
+        }
+        Ok(Open::New(node.streams.open(database, principal)))
+    }
+
+    /// The stream.
+    pub fn stream(&mut self) -> &mut Stream {
         match self {
             Open::New(stream) => stream,
             Open::Taken(taken) => taken.stream(),
@@ -100,7 +109,7 @@ impl Open {
     }
 
     /// Keeps it for the next request, unless it has ended at the writer.
-    fn keep(mut self, node: &Node) -> Option<String> {
+    pub fn keep(mut self, node: &Node) -> Option<String> {
         if matches!(&self.stream().place, Place::Writer(remote) if remote.baton.is_empty()) {
             return None;
         }
@@ -112,10 +121,18 @@ impl Open {
 
     /// After an HTTP error: the client has only its old baton, which stays good unless the stream is
     /// `lost`.
-    fn settle(self, lost: bool) {
+    pub fn settle(self, lost: bool) {
         match self {
             Open::Taken(taken) if !lost => taken.restore(),
             _ => {}
+        }
+    }
+
+    /// The stream alone; its old baton, if there was one, is used up.
+    pub fn into_stream(self) -> Box<Stream> {
+        match self {
+            Open::New(stream) => Box::new(stream),
+            Open::Taken(taken) => taken.into_stream(),
         }
     }
 }
@@ -140,7 +157,7 @@ impl Run<'_> {
         stream: &mut Stream,
     ) -> Result<Option<Box<Response>>> {
         self.out.raw(r#"{"results":["#);
-        if self.belongs_to_writer(stream) {
+        if belongs_to_writer(self.database, &self.options, stream) {
             return self.forward(stream, 0).await;
         }
         for (i, request) in requests.into_iter().enumerate() {
@@ -163,15 +180,6 @@ impl Run<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Whether nothing of this pipeline may run here.
-    fn belongs_to_writer(&self, stream: &Stream) -> bool {
-        let asks = self.options.read.writer || self.options.read.linearizable;
-        match &stream.place {
-            Place::Writer(_) => true,
-            Place::Here(_) => asks && self.database.role() != Role::Writer,
-        }
     }
 
     async fn forward(&mut self, stream: &mut Stream, from: usize) -> Result<Option<Box<Response>>> {
@@ -258,47 +266,64 @@ impl Run<'_> {
     }
 
     fn fits(&self) -> Result<()> {
-        if !self.out.is_full() {
-            return Ok(());
-        }
-        Err(Error::invalid(
-            "RESPONSE_TOO_LARGE",
-            format!(
-                "the answer is larger than {} bytes; what it ran has taken effect",
-                self.out.limit
-            ),
-        )
-        .hint("ask for fewer rows at a time, with LIMIT and a key to go on from"))
+        if self.out.is_full() { Err(too_large(self.out.limit)) } else { Ok(()) }
     }
 
     /// The whole answer.
     fn finish(mut self, head: &Parts, baton: Option<String>) -> Answer {
         self.out.raw(r#"],"baton":"#).optional(baton.as_deref());
-        let base = baton.and_then(|_| self.base_url(head));
+        let base = baton.and_then(|_| base_url(self.node, self.database, head));
         self.out.raw(r#","base_url":"#).optional(base.as_deref()).raw("}");
-        let bytes = counted(self.node, self.out.bytes, self.receipt.is_some())?;
+        let bytes = counted(&self.node.buffers, self.out.bytes, self.receipt.is_some())?;
         let mut response = reply::full(StatusCode::OK, "application/json", bytes);
-        let headers = response.headers_mut();
-        set_position(headers, POSITION, self.database.position());
-        if let Some(receipt) = self.receipt {
-            set_position(headers, RECEIPT, receipt);
-        }
-        if self.database.role() == Role::Reader {
-            set_stale(headers, self.database.stale());
-        }
+        describe(&mut response, self.database, self.receipt);
         Ok(response)
     }
+}
 
-    /// Where the rest of the stream must go, for a client that came by another name than ours.
-    fn base_url(&self, head: &Parts) -> Option<String> {
-        let (_, ours) = self.node.advertise.split_once("://")?;
-        let theirs = head.headers.get(HOST)?.to_str().ok()?;
-        if ours.eq_ignore_ascii_case(theirs) || addressed_to_loopback(head) {
-            return None;
-        }
-        // The slash makes clients that join paths by the rules of URLs keep the database's name.
-        Some(format!("{}/{}/", self.node.advertise, self.database.options().name))
+/// Whether nothing of a request may run here.
+pub(super) fn belongs_to_writer(
+    database: &Database,
+    options: &RequestOptions,
+    stream: &Stream,
+) -> bool {
+    let asks = options.read.writer || options.read.linearizable;
+    match &stream.place {
+        Place::Writer(_) => true,
+        Place::Here(_) => asks && database.role() != Role::Writer,
     }
+}
+
+/// The error of an answer that grew beyond the limit.
+pub(super) fn too_large(limit: usize) -> Error {
+    Error::invalid(
+        "RESPONSE_TOO_LARGE",
+        format!("the answer is larger than {limit} bytes; what it ran has taken effect"),
+    )
+    .hint("ask for fewer rows at a time, with LIMIT and a key to go on from")
+}
+
+/// Says in an answer's headers what it was read from, and what was written.
+pub(super) fn describe(response: &mut Response, database: &Database, receipt: Option<Position>) {
+    let headers = response.headers_mut();
+    set_position(headers, POSITION, database.position());
+    if let Some(receipt) = receipt {
+        set_position(headers, RECEIPT, receipt);
+    }
+    if database.role() == Role::Reader {
+        set_stale(headers, database.stale());
+    }
+}
+
+/// Where the rest of the stream must go, for a client that came by another name than ours.
+pub(super) fn base_url(node: &Node, database: &Database, head: &Parts) -> Option<String> {
+    let (_, ours) = node.advertise.split_once("://")?;
+    let theirs = head.headers.get(HOST)?.to_str().ok()?;
+    if ours.eq_ignore_ascii_case(theirs) || addressed_to_loopback(head) {
+        return None;
+    }
+    // The slash makes clients that join paths by the rules of URLs keep the database's name.
+    Some(format!("{}/{}/", node.advertise, database.options().name))
 }
 
 fn failed(step: &StepOutcome) -> bool {

@@ -123,6 +123,13 @@ impl Streams {
         format!("{baton:032x}")
     }
 
+    /// A place for a stream that is in use until its answer is over, and has its next baton now.
+    pub(super) fn reserve(self: &Arc<Self>) -> Taken {
+        let key = random();
+        self.table().slots.insert(key, Slot::InUse);
+        Taken { streams: self.clone(), key, stream: None }
+    }
+
     /// Takes the stream that `baton` names for `principal`'s use of `database`.
     pub(super) fn take(
         self: &Arc<Self>,
@@ -216,15 +223,30 @@ impl Taken {
         self.stream.as_mut().expect("held until it is given back")
     }
 
+    /// The stream without its baton, which names nothing any more.
+    pub fn into_stream(mut self) -> Box<Stream> {
+        self.stream.take().expect("held until it is given back")
+    }
+
+    /// The baton that it is in use under.
+    pub fn baton(&self) -> String {
+        format!("{:032x}", self.key)
+    }
+
     /// Gives it back under a new baton.
-    pub fn keep(mut self) -> String {
-        let stream = self.stream.take().expect("held until it is given back");
-        self.streams.keep(stream)
+    pub fn keep(self) -> String {
+        let streams = self.streams.clone();
+        streams.keep(self.into_stream())
     }
 
     /// Gives it back under the old baton: nothing of the request has run.
     pub fn restore(mut self) {
         let stream = self.stream.take().expect("held until it is given back");
+        self.fill(stream);
+    }
+
+    /// Puts a stream into the place.
+    pub fn fill(self, stream: Box<Stream>) {
         self.streams.table().put(self.key, stream, Instant::now() + self.streams.idle);
     }
 }

@@ -62,6 +62,11 @@ impl Deadline {
     pub fn set(&self, at: Option<Instant>) {
         self.at.set(at);
     }
+
+    /// Moves it: so long the statement did not run, but was waited with.
+    pub fn extend(&self, by: Duration) {
+        self.at.set(self.at.get().map(|at| at + by));
+    }
 }
 
 /// A row of a library read.
@@ -76,6 +81,11 @@ impl Row<'_> {
     /// How many columns it has.
     pub fn columns(&self) -> usize {
         self.0.columns()
+    }
+
+    /// What those are.
+    pub fn headings(&self) -> Vec<ResultColumn> {
+        columns(self.0)
     }
 }
 
@@ -181,12 +191,33 @@ impl Client {
         })
     }
 
-    /// Runs a statement to its end.
+    /// Runs a statement to its end and collects its rows, as many as the budget has room for.
     pub fn run(
         &mut self,
         statement: &Statement,
         budget: &Budget,
         deadline: &Deadline,
+    ) -> Result<StatementResult> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let result = self.run_each(statement, budget, deadline, &mut |row| {
+            let row = to_owned(row)?;
+            bytes += row.iter().map(size).sum::<usize>();
+            if bytes > budget.bytes || rows.len() >= budget.rows {
+                return Err(too_much());
+            }
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(StatementResult { rows, ..result })
+    }
+
+    /// Runs a statement to its end and hands over each row that is wanted; its time alone is limited.
+    pub fn run_each(
+        &mut self,
+        statement: &Statement,
+        budget: &Budget,
+        deadline: &Deadline,
+        each: &mut dyn FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<StatementResult> {
         let (db, guard) = (self.db, self.guard.clone());
         let prepared = self.prepared(&statement.sql)?;
@@ -194,18 +225,18 @@ impl Client {
         guard.enter();
         deadline.set(budget.time.map(|time| budget.began + time));
         let ran = bind(&mut prepared.stmt, &statement.arguments)
-            .and_then(|()| collect(&mut prepared.stmt, statement.want_rows, budget));
+            .and_then(|()| walk(&mut prepared.stmt, statement.want_rows, each));
         deadline.set(None);
         prepared.stmt.reset();
         let refusal = guard.leave();
-        let (columns, rows) = match (ran, refusal) {
+        let columns = match (ran, refusal) {
             (_, Some(refusal)) => return Err(refusal),
             (ran, None) => ran?,
         };
         let affected = if db.total_changes() == total { 0 } else { db.changes() };
         Ok(StatementResult {
             columns,
-            rows,
+            rows: Vec::new(),
             affected,
             last_insert_rowid: prepared.facts.inserts.then(|| db.last_insert_rowid()),
             duration: budget.began.elapsed(),
@@ -244,30 +275,26 @@ fn columns(stmt: &Stmt) -> Vec<ResultColumn> {
         .collect()
 }
 
-fn collect(
+fn walk(
     stmt: &mut Stmt,
     want_rows: bool,
-    budget: &Budget,
-) -> Result<(Vec<ResultColumn>, Vec<Vec<Value>>)> {
-    let (mut rows, mut bytes) = (Vec::new(), 0usize);
+    each: &mut dyn FnMut(&Row<'_>) -> Result<()>,
+) -> Result<Vec<ResultColumn>> {
     while stmt.step()? {
-        if !want_rows {
-            continue;
+        if want_rows {
+            each(&Row(stmt))?;
         }
-        let row = (0..stmt.columns())
-            .map(|i| stmt.value(i).map(ValueRef::to_owned))
-            .collect::<Result<Vec<_>>>()?;
-        bytes += row.iter().map(size).sum::<usize>();
-        if bytes > budget.bytes || rows.len() >= budget.rows {
-            return Err(Error::invalid(
-                "RESPONSE_TOO_LARGE",
-                "the statement returns too much at once",
-            )
-            .hint("add a LIMIT and page by key, or raise limits.response"));
-        }
-        rows.push(row);
     }
-    Ok((columns(stmt), rows))
+    Ok(columns(stmt))
+}
+
+fn to_owned(row: &Row<'_>) -> Result<Vec<Value>> {
+    (0..row.columns()).map(|i| row.get(i).map(ValueRef::to_owned)).collect()
+}
+
+fn too_much() -> Error {
+    Error::invalid("RESPONSE_TOO_LARGE", "the statement returns too much at once")
+        .hint("add a LIMIT and page by key, or raise limits.response")
 }
 
 /// About what a value takes in an answer.
